@@ -1,0 +1,141 @@
+"""Rate constants from measured coherence curves, by gradient through the solver."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..solvers import FixedStep, simulate
+from ..statistics import CurveFit, LackOfFit, fit_curve, lack_of_fit
+from .derived import reproduction_number
+from .environment import Environment
+from .equilibria import attention_equilibrium
+from .pilot import PilotCurves
+from .rates import Rates
+from .regimes import STRUCTURE_TARGETED, SURFACE_REWARDED, regime
+from .signals import Switch
+from .state import initial_state
+from .variants import sigma_model
+
+EXPLANATIONS = ("constant", "onset", "hysteretic onset")
+"""The explanations that `fit_pilot` knows."""
+
+# Attention settles within a checkpoint: the measured curves bound its rate only from below.
+_FAST_ATTENTION = 20.0
+_METHOD = FixedStep(steps=4)
+
+
+class PilotFit(eqx.Module):
+    """One explanation fitted to one condition's measured σ̂."""
+
+    condition: str
+    explanation: str
+    curve: CurveFit
+    lack: LackOfFit
+    r0: tuple[float, float, float]
+    """R₀ once attention has settled at the end: estimate and 95 % interval."""
+    observations: int
+    left_out: int
+    """Measurements of trained networks without a value (Acc_ID = 0)."""
+    epoch: Float[np.ndarray, " times"]
+    sigma: Float[np.ndarray, " times"]
+    """The fitted σ(t), averaged over the runs' onsets, for drawing."""
+
+
+def fit_pilot(curves: PilotCurves, explanation: str = "onset") -> PilotFit:
+    """Fit ρ, ε_σ (per epoch) and σ(0) to σ̂(t) = Acc_OOD/Acc_ID of a condition's runs together.
+
+    | explanation | model | environment |
+    |---|---|---|
+    | `constant` | Eq. 28 | surface-rewarded throughout |
+    | `onset` | Eq. 28 | structure-targeted from each run's first compositional batch on |
+    | `hysteretic onset` | the hysteretic extension | the same |
+
+    P_A, C_A and Ω are the reference regimes'. Attention relaxes within a checkpoint (γ = ζ_α =
+    20 per epoch): a free γ runs away upwards, as the curves only bound it from below. Standard
+    errors treat runs as clusters. Measurements of untrained networks (step 0) are left out.
+
+    **Raises** `ValueError` for an unknown explanation, or an onset asked of a condition that
+    never had one.
+    """
+    if explanation not in EXPLANATIONS:
+        raise ValueError(
+            f"unknown explanation {explanation!r}; choose one of {', '.join(EXPLANATIONS)}."
+        )
+    if explanation != "constant" and curves.onset is None:
+        raise ValueError(f"condition {curves.condition!r} has no onset; fit `constant`.")
+    measured = curves.sigma_hat[:, curves.trained]
+    known = np.isfinite(measured)
+    runs, checkpoints = np.indices(measured.shape)
+    # Onsets lie in the middle between checkpoints: a grid of half intervals has them all.
+    halves = np.linspace(0.0, curves.epoch[-1], 2 * (curves.epoch.size - 1) + 1)
+
+    def simulated(parameters: dict) -> Array:
+        return _coherence(parameters, explanation, curves, halves)
+
+    def predict(parameters: dict) -> Array:
+        return simulated(parameters)[:, 2::2][known]
+
+    start = {"epsilon_sigma": 4.0, "rho": 6.0, "sigma_0": 0.4}
+    curve = fit_curve(predict, measured[known], start, groups=runs[known])
+    return PilotFit(
+        condition=curves.condition,
+        explanation=explanation,
+        curve=curve,
+        lack=lack_of_fit(measured[known], curve.fitted, checkpoints[known], len(start)),
+        r0=_settled_r0(curve, explanation),
+        observations=int(known.sum()),
+        left_out=int((~known).sum()),
+        epoch=halves,
+        sigma=np.asarray(simulated(curve.estimate)).mean(axis=0),
+    )
+
+
+def _coherence(parameters: dict, explanation: str, curves: PilotCurves, times) -> Array:
+    """σ at `times` in every run, `[runs, times]`."""
+    runs = len(curves.acc_id)
+    onsets = np.full(runs, np.inf) if explanation == "constant" else curves.onset
+
+    def one_run(onset):
+        model = sigma_model(
+            _variant(explanation),
+            rates=_rates(parameters, explanation),
+            environment=Environment(
+                r_surface=Switch((onset,), (SURFACE_REWARDED, STRUCTURE_TARGETED))
+            ),
+        )
+        y0 = initial_state(alpha=attention_equilibrium(model.rates, regime("baseline")(0.0, None)))
+        y0 = eqx.tree_at(lambda y: y.sigma, y0, jnp.reshape(parameters["sigma_0"], (1, 1, 1)))
+        solution = simulate(model, y0, times, method=_METHOD, throw=False)
+        return solution.ys.sigma[:, 0, 0, 0]
+
+    return jax.vmap(one_run)(jnp.asarray(onsets))
+
+
+def _variant(explanation: str) -> str:
+    return "hysteretic" if explanation == "hysteretic onset" else "consistent"
+
+
+def _rates(parameters: dict, explanation: str) -> Rates:
+    return Rates(
+        rho=parameters["rho"],
+        epsilon_sigma=parameters["epsilon_sigma"],
+        gamma=_FAST_ATTENTION,
+        zeta_alpha=_FAST_ATTENTION,
+        saturation=0.9 if explanation == "hysteretic onset" else 0.5,
+    )
+
+
+def _settled_r0(curve: CurveFit, explanation: str) -> tuple[float, float, float]:
+    """R₀ ∝ ρ/ε_σ: its log-variance follows from theirs and their correlation."""
+    final = regime("baseline" if explanation == "constant" else "targeted")(0.0, None)
+    rates = _rates(curve.estimate, explanation)
+    r0 = float(reproduction_number(rates, final, attention_equilibrium(rates, final)))
+    names = sorted(curve.estimate)
+    first, second = names.index("rho"), names.index("epsilon_sigma")
+    relative = [float(curve.standard_error[name] / curve.estimate[name]) for name in names]
+    a, b = relative[first], relative[second]
+    variance = a**2 + b**2 - 2 * a * b * float(curve.correlation[first, second])
+    spread = np.exp(1.96 * np.sqrt(max(variance, 0.0)))
+    return r0, float(r0 / spread), float(r0 * spread)

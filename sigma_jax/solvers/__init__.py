@@ -1,0 +1,31 @@
+"""How a state is advanced: solvers, the one interface to them, boxes, events."""
+
+from .box import Boxed, BoxReport
+from .checkpoint import ChunkStore
+from .events import Stop, advance_until
+from .exponential import ETDRK4
+from .imex import ARS232, ARS232Printed
+from .methods import Adaptive, FixedStep, Method
+from .runge_kutta import Tsit5
+from .simulate import Solution, simulate, simulate_ensemble
+from .sweep import simulate_resumable, sweep
+
+__all__ = [
+    "ARS232",
+    "ETDRK4",
+    "ARS232Printed",
+    "Adaptive",
+    "BoxReport",
+    "Boxed",
+    "ChunkStore",
+    "FixedStep",
+    "Method",
+    "Solution",
+    "Stop",
+    "Tsit5",
+    "advance_until",
+    "simulate",
+    "simulate_ensemble",
+    "simulate_resumable",
+    "sweep",
+]
