@@ -55,8 +55,9 @@ from .phases import (
     transitions,
 )
 from .pilot import CONDITIONS, STEPS_PER_EPOCH, PilotCurves, load_pilot
+from .quasi_static import quasi_static_sweep
 from .rates import Rates
-from .regimes import REGIMES, regime
+from .regimes import REGIMES, SURFACE_REWARD, regime
 from .signals import (
     AnalogicalTransfer,
     FrontierGrowth,
@@ -114,6 +115,7 @@ __all__ = [
     "PrintedExecutive",
     "PrintedSelfModel",
     "REGIMES",
+    "SURFACE_REWARD",
     "Ramp",
     "Rates",
     "RetrievalPractice",
@@ -160,6 +162,7 @@ __all__ = [
     "printed_delta_star",
     "printed_phase_error",
     "printed_sigma_critical",
+    "quasi_static_sweep",
     "reachability",
     "regime",
     "relative_depth",

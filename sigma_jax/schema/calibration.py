@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..solvers import FixedStep, simulate
 from ..statistics import CurveFit, LackOfFit, fit_curve, lack_of_fit
@@ -67,70 +67,76 @@ def fit_pilot(curves: PilotCurves, explanation: str = "onset") -> PilotFit:
         raise ValueError(f"condition {curves.condition!r} has no onset; fit `constant`.")
     measured = curves.sigma_hat[:, curves.trained]
     known = np.isfinite(measured)
-    runs, checkpoints = np.indices(measured.shape)
+    runs, checkpoints = np.nonzero(known)
     # Onsets lie in the middle between checkpoints: a grid of half intervals has them all.
     halves = np.linspace(0.0, curves.epoch[-1], 2 * (curves.epoch.size - 1) + 1)
-
-    def simulated(parameters: dict) -> Array:
-        return _coherence(parameters, explanation, curves, halves)
-
-    def predict(parameters: dict) -> Array:
-        return simulated(parameters)[:, 2::2][known]
-
+    onset = np.full(len(measured), np.inf) if explanation == "constant" else curves.onset
+    predict = _Prediction(
+        hysteretic=explanation == "hysteretic onset",
+        onset=jnp.asarray(onset),
+        times=jnp.asarray(halves),
+        run=jnp.asarray(runs),
+        time_index=jnp.asarray(2 * (checkpoints + 1)),
+    )
     start = {"epsilon_sigma": 4.0, "rho": 6.0, "sigma_0": 0.4}
-    curve = fit_curve(predict, measured[known], start, groups=runs[known])
+    curve = fit_curve(predict, measured[known], start, groups=runs)
     return PilotFit(
         condition=curves.condition,
         explanation=explanation,
         curve=curve,
-        lack=lack_of_fit(measured[known], curve.fitted, checkpoints[known], len(start)),
-        r0=_settled_r0(curve, explanation),
-        observations=int(known.sum()),
+        lack=lack_of_fit(measured[known], curve.fitted, checkpoints, len(start)),
+        r0=_settled_r0(curve, predict.hysteretic, targeted=explanation != "constant"),
+        observations=len(runs),
         left_out=int((~known).sum()),
         epoch=halves,
-        sigma=np.asarray(simulated(curve.estimate)).mean(axis=0),
+        sigma=np.asarray(predict.coherence(curve.estimate)).mean(axis=0),
     )
 
 
-def _coherence(parameters: dict, explanation: str, curves: PilotCurves, times) -> Array:
-    """σ at `times` in every run, `[runs, times]`."""
-    runs = len(curves.acc_id)
-    onsets = np.full(runs, np.inf) if explanation == "constant" else curves.onset
+class _Prediction(eqx.Module):
+    """σ of every observation, for given parameters. Data, so that fits share compiled code."""
 
-    def one_run(onset):
+    hysteretic: bool = eqx.field(static=True)
+    onset: Float[Array, " runs"]
+    times: Float[Array, " times"]
+    run: Int[Array, " observations"]
+    time_index: Int[Array, " observations"]
+
+    def __call__(self, parameters: dict) -> Float[Array, " observations"]:
+        return self.coherence(parameters)[self.run, self.time_index]
+
+    @eqx.filter_jit
+    def coherence(self, parameters: dict) -> Float[Array, "runs times"]:
+        """σ(t) in every run."""
+        return jax.vmap(lambda onset: self._one_run(parameters, onset))(self.onset)
+
+    def _one_run(self, parameters: dict, onset: Float[Array, ""]) -> Float[Array, " times"]:
+        surface = Switch((onset,), (SURFACE_REWARDED, STRUCTURE_TARGETED))
         model = sigma_model(
-            _variant(explanation),
-            rates=_rates(parameters, explanation),
-            environment=Environment(
-                r_surface=Switch((onset,), (SURFACE_REWARDED, STRUCTURE_TARGETED))
-            ),
+            "hysteretic" if self.hysteretic else "consistent",
+            rates=_rates(parameters, self.hysteretic),
+            environment=Environment(r_surface=surface),
         )
-        y0 = initial_state(alpha=attention_equilibrium(model.rates, regime("baseline")(0.0, None)))
-        y0 = eqx.tree_at(lambda y: y.sigma, y0, jnp.reshape(parameters["sigma_0"], (1, 1, 1)))
-        solution = simulate(model, y0, times, method=_METHOD, throw=False)
+        alpha = attention_equilibrium(model.rates, regime("baseline")(0.0, None))
+        y0 = initial_state(sigma=parameters["sigma_0"], alpha=alpha)
+        solution = simulate(model, y0, self.times, method=_METHOD, throw=False)
         return solution.ys.sigma[:, 0, 0, 0]
 
-    return jax.vmap(one_run)(jnp.asarray(onsets))
 
-
-def _variant(explanation: str) -> str:
-    return "hysteretic" if explanation == "hysteretic onset" else "consistent"
-
-
-def _rates(parameters: dict, explanation: str) -> Rates:
+def _rates(parameters: dict, hysteretic: bool) -> Rates:
     return Rates(
         rho=parameters["rho"],
         epsilon_sigma=parameters["epsilon_sigma"],
         gamma=_FAST_ATTENTION,
         zeta_alpha=_FAST_ATTENTION,
-        saturation=0.9 if explanation == "hysteretic onset" else 0.5,
+        saturation=0.9 if hysteretic else 0.5,
     )
 
 
-def _settled_r0(curve: CurveFit, explanation: str) -> tuple[float, float, float]:
+def _settled_r0(curve: CurveFit, hysteretic: bool, targeted: bool) -> tuple[float, float, float]:
     """R₀ ∝ ρ/ε_σ: its log-variance follows from theirs and their correlation."""
-    final = regime("baseline" if explanation == "constant" else "targeted")(0.0, None)
-    rates = _rates(curve.estimate, explanation)
+    final = regime("targeted" if targeted else "baseline")(0.0, None)
+    rates = _rates(curve.estimate, hysteretic)
     r0 = float(reproduction_number(rates, final, attention_equilibrium(rates, final)))
     names = sorted(curve.estimate)
     first, second = names.index("rho"), names.index("epsilon_sigma")

@@ -11,6 +11,9 @@ from .thresholds import Thresholds
 from .vector_field import SigmaModel
 
 
+_Watched = tuple[Int[Array, ""], Float[Array, ""]]
+
+
 class Transition(eqx.Module):
     """One move of the phase machine: when (epochs), from and to which phase, in which state."""
 
@@ -58,18 +61,23 @@ def phase_transitions(
 
 
 class _Triggers(eqx.Module):
-    """The margins of the current phase, as event conditions; `args` is the phase."""
+    """The margins of the current phase, as event conditions that fire when they rise to zero.
+
+    `args` is (phase, direction): direction −1 watches for the reverse margin to fall instead.
+    """
 
     model: SigmaModel
     thresholds: Thresholds
 
-    def forward(self, t: ArrayLike, y: State, phase: Int[Array, ""]) -> Float[Array, ""]:
+    def forward(self, t: ArrayLike, y: State, args: _Watched) -> Float[Array, ""]:
+        phase, _ = args
         margins = state_margins(t, y, self.model.environment, self.thresholds).forward[0]
         return _finite(jnp.append(margins, -1.0)[phase])
 
-    def reverse(self, t: ArrayLike, y: State, phase: Int[Array, ""]) -> Float[Array, ""]:
+    def reverse(self, t: ArrayLike, y: State, args: _Watched) -> Float[Array, ""]:
+        phase, direction = args
         margins = state_margins(t, y, self.model.environment, self.thresholds).reverse[0]
-        return _finite(jnp.insert(margins, 0, -1.0)[phase])
+        return direction * _finite(jnp.insert(margins, 0, -1.0)[phase])
 
 
 def _finite(margin: Float[Array, ""]) -> Float[Array, ""]:
@@ -79,47 +87,43 @@ def _finite(margin: Float[Array, ""]) -> Float[Array, ""]:
 
 def _until_move(triggers, method, phase: int, t, y, t1: float, dwell: float):
     """Advance until the phase moves: (time, state, +1 or −1), or (t1, state, 0)."""
-    index = jnp.asarray(phase)
-    if _forward(triggers, t, y, index) > 0:
+    rising, falling = ((jnp.asarray(phase), jnp.asarray(sign)) for sign in (1.0, -1.0))
+    up, down = _margins(triggers, t, y, rising)
+    if up > 0:
         return t, y, 1
-    since = t if _reverse(triggers, t, y, index) > 0 else None
+    since = t if down > 0 else None
     while True:
-        falling = since is not None
-        deadline = min(float(since) + dwell, t1) if falling else t1
+        deadline = t1 if since is None else min(float(since) + dwell, t1)
         if t < deadline:
-            stop = _advance(triggers, t, y, jnp.asarray(deadline), index, method, falling)
+            watched = rising if since is None else falling
+            stop = _advance(triggers, t, y, jnp.asarray(deadline), watched, method)
             t, y, which = stop.time, stop.y, int(stop.which)
         else:
             which = -1
         if which == 0:
             return t, y, 1
         if which == 1:  # the reverse trigger has just risen, or, while it was up, fallen
-            since = None if falling else t
-        elif falling and t >= since + dwell:
+            since = t if since is None else None
+        elif since is not None and t >= since + dwell:
             return t, y, -1
         else:
             return t, y, 0
 
 
 @eqx.filter_jit
-def _forward(triggers: _Triggers, t, y, phase):
-    return triggers.forward(t, y, phase)
+def _margins(triggers: _Triggers, t, y, watched: _Watched):
+    return triggers.forward(t, y, watched), triggers.reverse(t, y, watched)
 
 
 @eqx.filter_jit
-def _reverse(triggers: _Triggers, t, y, phase):
-    return triggers.reverse(t, y, phase)
-
-
-@eqx.filter_jit
-def _advance(triggers: _Triggers, t, y, deadline, phase, method: Adaptive, falling: bool) -> Stop:
+def _advance(triggers: _Triggers, t, y, deadline, watched: _Watched, method: Adaptive) -> Stop:
     return advance_until(
         lambda t, y, args: triggers.model(t, y),
         y,
         t,
         deadline,
         (triggers.forward, triggers.reverse),
-        rising=(True, not falling),
-        args=phase,
+        rising=(True, True),
+        args=watched,
         method=method,
     )

@@ -56,7 +56,7 @@ def domain_margins(
     |---|---|---|
     | 0 → 1 | δ_rel > delta_onset in some domain (ours) | δ_rel < delta_onset_reverse in all (ours) |
     | 1 → 2 | σ > sigma_critical in a domain past its onset | σ < sigma_critical − sigma_hysteresis |
-    | 2 → 3 | δ_rel > delta_star in such a domain | δ_rel < delta_reverse |
+    | 2 → 3 | δ_rel > delta_star in such a domain | δ_rel < delta_reverse, or coherence lost (ours) |
     | 3 → 4 | `discovery` > 0: two mastered domains and a productive intersection (ours) | not so |
     | 4 → 5 | `expansion` > 0: the frontier moves and an unknown domain is in reach (ours) | not so |
 
@@ -91,7 +91,7 @@ def domain_margins(
             [
                 -best(delta_rel - th.delta_onset_reverse),
                 -best(still_coherent),
-                -best(delta_rel - th.delta_reverse),
+                -best(jnp.minimum(delta_rel - th.delta_reverse, still_coherent)),
                 -discovery,
                 -expansion,
             ],

@@ -7,8 +7,8 @@ from .exponential import ETDRK4
 from .imex import ARS232, ARS232Printed
 from .methods import Adaptive, FixedStep, Method
 from .runge_kutta import Tsit5
-from .simulate import Solution, simulate, simulate_ensemble
-from .sweep import simulate_resumable, sweep
+from .simulation import Solution, simulate, simulate_ensemble
+from .long_runs import simulate_resumable, sweep
 
 __all__ = [
     "ARS232",

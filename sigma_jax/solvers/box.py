@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
 # An excess of up to this many units of round-off, at the size of the component at the start of
@@ -56,12 +57,12 @@ class BoxedInterpolation(diffrax.AbstractLocalInterpolation):
     upper: PyTree[Array]
 
     @property
-    def t0(self) -> Real[Array, ""]:
+    def t0(self) -> Any:
         """Start of the interval."""
         return self.inner.t0
 
     @property
-    def t1(self) -> Real[Array, ""]:
+    def t1(self) -> Any:
         """End of the interval."""
         return self.inner.t1
 
@@ -145,27 +146,27 @@ class Boxed(diffrax.AbstractWrappedSolver):
     @property
     def root_finder(self) -> Any:
         """The root finder of an implicit inner solver."""
-        return self.solver.root_finder
+        return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def root_find_max_steps(self) -> int:
         """The iteration limit of an implicit inner solver."""
-        return self.solver.root_find_max_steps
+        return self.solver.root_find_max_steps  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def scan_kind(self) -> str | None:
         """The kind of loop of a Runge-Kutta inner solver, which diffrax sets in forward mode."""
-        return self.solver.scan_kind
+        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
 
     def order(self, terms: PyTree) -> int | None:
         """Order of the inner solver."""
         return self.solver.order(terms)
 
-    def strong_order(self, terms: PyTree) -> Real[Array, ""] | float | None:
+    def strong_order(self, terms: PyTree) -> Any:
         """Strong order of the inner solver."""
         return self.solver.strong_order(terms)
 
-    def error_order(self, terms: PyTree) -> Real[Array, ""] | float | None:
+    def error_order(self, terms: PyTree) -> Any:
         """Order of the inner solver's error estimate."""
         return self.solver.error_order(terms)
 
@@ -246,7 +247,7 @@ def _check_bounds(lower: PyTree[Array], upper: PyTree[Array]) -> None:
             f"`lower` and `upper` must have the same tree structure, or one be a single number or "
             f"array, got {structures[0]} and {structures[1]}."
         )
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((lower, upper))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((lower, upper))):
         return  # no values to compare while tracing
     if structures[0] == one_leaf:
         lower = jax.tree.broadcast(lower, upper)

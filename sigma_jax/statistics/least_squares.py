@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 from scipy import stats
 
@@ -47,7 +46,7 @@ def fit_curve(
     are taken by forward-mode automatic differentiation.
 
     **Arguments:** `predict`, from a pytree of parameters shaped like `start` to predictions;
-    `start`, positive numbers; `groups`, one label an observation: errors may then be correlated
+    `start`, positive scalars; `groups`, one label an observation: errors may then be correlated
     within a group (a run, say) and the covariance is the cluster-robust sandwich with the
     G/(G − 1) correction. Without groups errors are independent with equal variance.
 
@@ -61,11 +60,12 @@ def fit_curve(
     observed = np.asarray(observed, float)
     if not np.isfinite(observed).all():
         raise ValueError("observed must be finite; leave missing observations out.")
-    theta0, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.log(jnp.asarray(x, float)), start))
-    count, size = observed.size, theta0.size
+    theta0 = jax.tree.map(lambda x: jnp.log(jnp.asarray(x, jnp.result_type(float))), start)
+    count, size = observed.size, len(jax.tree.leaves(theta0))
     if count <= size:
         raise ValueError(f"{size} parameters need more than {size} observations; got {count}.")
-    theta, jacobian, fitted, converged = _solve(predict, unravel, theta0, observed, max_steps)
+    solved = _solve(predict, theta0, jnp.asarray(observed), max_steps)
+    theta, jacobian, fitted, converged = jax.tree.map(np.asarray, solved)
     residual = observed - fitted
     bread = np.linalg.pinv(jacobian.T @ jacobian)
     covariance = _covariance(jacobian, residual, bread, groups)
@@ -74,7 +74,7 @@ def fit_curve(
     rss = float(residual @ residual)
 
     def tree(vector):
-        return unravel(jnp.asarray(vector))
+        return jax.tree.unflatten(jax.tree.structure(start), list(jnp.asarray(vector)))
 
     return CurveFit(
         estimate=tree(natural),
@@ -90,25 +90,23 @@ def fit_curve(
     )
 
 
-def _solve(predict, unravel, theta0, observed, max_steps):
+@eqx.filter_jit
+def _solve(predict, theta0, observed, max_steps):
     def curve(theta):
-        return predict(jax.tree.map(jnp.exp, unravel(theta)))
+        return predict(jax.tree.map(jnp.exp, theta))
 
-    @jax.jit
-    def run(theta0):
-        solution = optx.least_squares(
-            lambda theta, _: curve(theta) - observed,
-            optx.LevenbergMarquardt(rtol=1e-7, atol=1e-7),
-            theta0,
-            options={"jac": "fwd"},
-            max_steps=max_steps,
-            throw=False,
-        )
-        theta = solution.value
-        converged = solution.result == optx.RESULTS.successful
-        return theta, jax.jacfwd(curve)(theta), curve(theta), converged
-
-    return [np.asarray(part) for part in run(theta0)]
+    solution = optx.least_squares(
+        lambda theta, _: curve(theta) - observed,
+        optx.LevenbergMarquardt(rtol=1e-7, atol=1e-7),
+        theta0,
+        options={"jac": "fwd"},
+        max_steps=max_steps,
+        throw=False,
+    )
+    theta = solution.value
+    converged = solution.result == optx.RESULTS.successful
+    jacobian = jnp.stack(jax.tree.leaves(jax.jacfwd(curve)(theta)), axis=1)
+    return jnp.stack(jax.tree.leaves(theta)), jacobian, curve(theta), converged
 
 
 def _covariance(jacobian, residual, bread, groups):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .checkpoint import ChunkStore
 from .methods import Adaptive, Method
-from .simulate import Solution, VectorField, simulate
+from .simulation import Solution, VectorField, simulate
 
 _PROGRESS_DELAY = 2.0  # seconds before a bar appears
 

@@ -1,0 +1,1 @@
+"""Thin Hydra programs over sigma_jax: `python -m experiments.NAME --help`."""

@@ -1,0 +1,31 @@
+"""What a person looks at: figures, tables, pages, and files that are whole or not there."""
+
+from .arrays import labelled_dataset, write_netcdf
+from .checks import Check, checks_table
+from .figures import (
+    arc_figure,
+    bifurcation_figure,
+    fit_figure,
+    measured_phases_figure,
+    phase_portrait_figure,
+    sweep_figure,
+)
+from .files import write_text, write_whole
+from .page import Section, render_page
+
+__all__ = [
+    "Check",
+    "Section",
+    "arc_figure",
+    "bifurcation_figure",
+    "checks_table",
+    "fit_figure",
+    "labelled_dataset",
+    "measured_phases_figure",
+    "phase_portrait_figure",
+    "render_page",
+    "sweep_figure",
+    "write_netcdf",
+    "write_text",
+    "write_whole",
+]
