@@ -246,16 +246,19 @@ def _fit_section(results: dict) -> report.Section:
     ]
     paragraph = (
         "Measured (points) and fitted (lines). σ̂ is the ratio of token accuracies at the "
-        "checkpoints after step 0, all 15 runs; ± is a standard error with runs as clusters. In the "
-        "baseline σ̂ hardly moves, so only R₀, the ratio of growth to suppression, can be read from "
-        "it, not the two rates. In the coupled conditions a jump at the recorded start of the extra "
-        "compositional batches explains the rise better than a constant environment, but the F test "
-        "of lack of fit rejects every one of these curves: none is an adequate account of the "
-        "measurements. A ratio near 0.45 in the baseline is what shared tokens give an untrained "
-        "composition; it is not evidence of coherence."
+        "checkpoints after step 0, all 15 runs; ± is a standard error with runs as clusters. In "
+        "the baseline σ̂ hardly moves, so only R₀, the ratio of growth to suppression, can be read "
+        "from it, not the two rates. In the coupled conditions a jump at the recorded start of the "
+        "extra compositional batches explains the rise better than a constant environment does, "
+        "but the F test of lack of fit rejects every curve there: none is an adequate account of "
+        "these measurements. A ratio near 0.45 in the baseline is what shared tokens give without "
+        "any composition; it is not evidence of coherence."
     )
     return report.Section(
-        "Rate constants from the published curves", paragraph, report.fit_figure(panels), (columns, rows)
+        "Rate constants from the published curves",
+        paragraph,
+        report.fit_figure(panels),
+        (columns, rows),
     )
 
 

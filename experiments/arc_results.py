@@ -163,7 +163,9 @@ def phase_portraits(config: DictConfig, results: dict) -> dict:
         for name in ("baseline", "targeted"):
             model = make_model(config, variant, name)
             slope = model(0.0, grid)
-            paths = solvers.simulate(as_arrays(model), starts, times, method=solvers.FixedStep(2)).ys
+            paths = solvers.simulate(
+                as_arrays(model), starts, times, method=solvers.FixedStep(2)
+            ).ys
             stable, unstable = _equilibria(model, variant)
             panels[variant, name] = {
                 "d_alpha": np.asarray(slope.alpha).reshape(61, 61),
@@ -242,7 +244,9 @@ def phase_entries_from_noise(config: DictConfig, results: dict) -> dict:
         entries[name] = {
             "without_noise": int(np.argmax(curve > threshold)),
             "median_with_noise": schema.passage_quantile(passage),
-            "premature": float(schema.premature_probability(passage, jnp.asarray(curve - threshold))),
+            "premature": float(
+                schema.premature_probability(passage, jnp.asarray(curve - threshold))
+            ),
             "published_median": PUBLISHED_MEDIAN_ENTRY.get(name),
         }
     return entries
@@ -262,7 +266,9 @@ def make_checks(config: DictConfig, results: dict) -> list[Check]:
     backends = results["backends"]
     checks.append(Check("Eq. 28 against its closed form", backends["logistic_error"], 0.0, 1e-8))
     checks.append(Check("fixed against adaptive steps", backends["largest_difference"], 0.0, 1e-5))
-    checks += [_event_check(variant, name, arc) for variant in arcs for name, arc in arcs[variant].items()]
+    checks += [
+        _event_check(variant, name, arc) for variant in arcs for name, arc in arcs[variant].items()
+    ]
     checks += _hysteresis_checks(results["hysteresis"])
     for condition, fits in results["fits"].items():
         for name, fit in fits.items():
@@ -295,7 +301,9 @@ def _event_check(variant: str, name: str, arc: dict) -> Check:
         lag = float("nan")
     else:
         lag = max((abs(s[0] - e[0]) for s, e in zip(sampled, events, strict=True)), default=0.0)
-    return Check(f"phases, sampled against located: {variant}, {name}", lag, 0.0, 5.0 / SAMPLES_PER_EPOCH)
+    return Check(
+        f"phases, sampled against located: {variant}, {name}", lag, 0.0, 5.0 / SAMPLES_PER_EPOCH
+    )
 
 
 def _hysteresis_checks(panels: dict) -> list[Check]:

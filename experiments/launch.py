@@ -16,6 +16,7 @@ def prepare() -> None:
     cache on disk, which needs Equinox's runtime errors to become NaN (every program checks its
     results); and NPROC=16, as JAX ≥ 0.10 can hang in batched factorisations on few cores.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("NPROC", "16")
     os.environ.setdefault("EQX_ON_ERROR", "nan")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 
 
@@ -39,7 +40,9 @@ def require_in(
     if (too_low | (array > high)).any():
         bracket = "(" if open_low else "["
         close = ")" if np.isinf(high) else "]"
-        raise ValueError(f"{name} must lie in {bracket}{low:g}, {high:g}{close}; got {_shown(array)}.")
+        raise ValueError(
+            f"{name} must lie in {bracket}{low:g}, {high:g}{close}; got {_shown(array)}."
+        )
 
 
 def _shown(array: np.ndarray) -> str:

@@ -20,7 +20,7 @@ class Check:
 
 
 def checks_table(checks: list[Check]) -> str:
-    """The checks as a text table, ending in `ALL CHECKS PASSED` or the names of those that failed."""
+    """The checks as a text table; it ends in `ALL CHECKS PASSED` or names those that failed."""
     width = max(len(check.name) for check in checks)
     lines = [f"{'check':<{width}}  {'value':>12}  {'expected':>12}  {'tolerance':>9}"]
     for check in checks:

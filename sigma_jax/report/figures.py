@@ -1,6 +1,8 @@
 """The pictures of the phase arc. Each function takes arrays and returns a matplotlib figure."""
 
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +20,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
 )
 GREY = "#777777"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -86,7 +88,7 @@ def _shade_phases(panel, times, phase: Int[np.ndarray, " times"]) -> None:
     edges = np.flatnonzero(np.diff(phase)) + 1
     bounds = [0, *edges, len(times) - 1]
     drawn = np.sqrt(times / times[-1])
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in itertools.pairwise(bounds):
         panel.axvspan(times[start], times[end], color=_PHASE_SHADES[phase[start]], lw=0, zorder=0)
         if drawn[end] - drawn[start] > 0.05:
             middle = np.square((np.sqrt(times[start]) + np.sqrt(times[end])) / 2)
@@ -115,7 +117,13 @@ def bifurcation_figure(panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
                 r0[every], data["up"][every], "^", color=SKY, ms=6, label="swept up", zorder=3
             )
             panel.plot(
-                r0[every], data["down"][every], "v", color=ORANGE, ms=6, label="swept down", mfc="none"
+                r0[every],
+                data["down"][every],
+                "v",
+                color=ORANGE,
+                ms=6,
+                label="swept down",
+                mfc="none",
             )
             panel.set_title(model)
             panel.set_xlabel(r"reproduction number $R_0$")
@@ -144,7 +152,13 @@ def phase_portrait_figure(
         )
         for panel, (title, data) in zip(axes.flat, panels.items(), strict=True):
             panel.streamplot(
-                alpha, sigma, data["d_alpha"], data["d_sigma"], color="#c4c4c4", density=0.9, linewidth=0.8
+                alpha,
+                sigma,
+                data["d_alpha"],
+                data["d_sigma"],
+                color="#c4c4c4",
+                density=0.9,
+                linewidth=0.8,
             )
             panel.contour(alpha, sigma, data["d_alpha"], [0.0], colors=[GREEN], linewidths=2)
             # σ = 0 is a nullcline too: divide it out, so that the other one is drawn alone.
@@ -164,7 +178,7 @@ def phase_portrait_figure(
         for panel in axes[:, 0]:
             panel.set_ylabel(r"coherence $\sigma$")
         _portrait_legend(figure)
-        figure.get_layout_engine().set(wspace=0.06)
+        figure.set_layout_engine("constrained", wspace=0.06)
     return figure
 
 
@@ -194,11 +208,21 @@ def fit_figure(panels: Mapping[str, Mapping]) -> Figure:
         )
         for panel, (condition, data) in zip(axes[0], panels.items(), strict=True):
             panel.plot(
-                data["epoch"], data["sigma_hat"].T, ".", color="#bbbbbb", ms=3, zorder=0, rasterized=True
+                data["epoch"],
+                data["sigma_hat"].T,
+                ".",
+                color="#bbbbbb",
+                ms=3,
+                zorder=0,
+                rasterized=True,
             )
             mean = np.nanmean(data["sigma_hat"], axis=0)
-            panel.plot(data["epoch"], mean, "o", color="black", ms=4, mfc="white", label="mean of 15 runs")
-            for (label, (epoch, sigma)), (colour, dash) in zip(data["fits"].items(), styles, strict=False):
+            panel.plot(
+                data["epoch"], mean, "o", color="black", ms=4, mfc="white", label="mean of 15 runs"
+            )
+            for (label, (epoch, sigma)), (colour, dash) in zip(
+                data["fits"].items(), styles, strict=False
+            ):
                 panel.plot(epoch, sigma, color=colour, ls=dash, label=f"fit: {label}")
             panel.set_title(f"{condition} (measured)")
             panel.set_xlabel("time (epochs)")

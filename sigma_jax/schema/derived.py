@@ -15,7 +15,7 @@ from .thresholds import Thresholds
 
 def relative_depth(delta: ArrayLike, frontier: ArrayLike) -> Float[Array, "..."]:
     """Relative depth δ_rel = δ/Δ (Eq. 2), in [0, 1]."""
-    return jnp.asarray(delta) / frontier
+    return jnp.asarray(delta) / jnp.asarray(frontier)
 
 
 def learning_efficiency(delta_rel: ArrayLike, rates: Rates) -> Float[Array, "..."]:
@@ -23,7 +23,8 @@ def learning_efficiency(delta_rel: ArrayLike, rates: Rates) -> Float[Array, "...
 
     It *increases* with relative depth: its inflection is at ln(a)/b, where it is η_max/e.
     """
-    return rates.eta_max * jnp.exp(-rates.gompertz_a * jnp.exp(-rates.gompertz_b * delta_rel))
+    displaced = rates.gompertz_a * jnp.exp(-rates.gompertz_b * jnp.asarray(delta_rel))
+    return rates.eta_max * jnp.exp(-displaced)
 
 
 def effective_decay(sigma: ArrayLike, rates: Rates) -> Float[Array, "..."]:
@@ -40,10 +41,13 @@ def mastery_score(
     sigma: ArrayLike, delta_rel: ArrayLike, weight_sigma: ArrayLike = 0.5
 ) -> Float[Array, "..."]:
     """Weighted mastery m = w_δ δ_rel + w_σ σ, w_δ = 1 − w_σ (the earlier paper's Eq. 6)."""
-    return (1.0 - weight_sigma) * jnp.asarray(delta_rel) + weight_sigma * jnp.asarray(sigma)
+    weight = jnp.asarray(weight_sigma)
+    return (1.0 - weight) * jnp.asarray(delta_rel) + weight * jnp.asarray(sigma)
 
 
-def marginal_coherence(sigma: Float[Array, "... domains modalities"]) -> Float[Array, "... domains"]:
+def marginal_coherence(
+    sigma: Float[Array, "... domains modalities"],
+) -> Float[Array, "... domains"]:
     """A domain's coherence is its weakest modality's: σ(d) = min_m σ(d, m) (Eq. 38)."""
     return jnp.min(sigma, axis=-1)
 
@@ -63,7 +67,7 @@ def discovery_rate(
     product = quality[..., :, None] * quality[..., None, :]
     positive = product > 0
     root = jnp.where(positive, jnp.sqrt(jnp.where(positive, product, 1.0)), 0.0)
-    return base_rate * jnp.asarray(similarity) * root
+    return jnp.asarray(base_rate) * jnp.asarray(similarity) * root
 
 
 def active_intersections(
@@ -113,7 +117,7 @@ def adjacent_possible(
     similarity: Float[Array, "domains domains"],
     similarity_minimum: ArrayLike,
 ) -> Bool[Array, "... domains"]:
-    """The adjacent possible AP_A = N(M_A ∪ B_A) \\ (M_A ∪ B_A): unknown neighbours of the known.
+    """The adjacent possible AP_A, N(M_A ∪ B_A) without M_A ∪ B_A: unknown neighbours of the known.
 
     Domains are neighbours if φ > φ_min (the earlier paper's Eq. 25).
     """
@@ -171,7 +175,7 @@ def cross_modal_transfer(
 def reproduction_number(
     rates: Rates, conditions: Conditions, alpha: ArrayLike
 ) -> Float[Array, "..."]:
-    """Reproduction number of coherence R₀ = ρ P_A α / (ε_σ Ω_SL) (Prop. 4.1); ∞ without pressure."""
+    """Reproduction number of coherence R₀ = ρ P_A α/(ε_σ Ω_SL) (Prop. 4.1); ∞ if Ω_SL = 0."""
     growth = rates.rho * conditions.p_a * jnp.asarray(alpha)
     return growth / (rates.epsilon_sigma * conditions.omega_sl)
 
@@ -194,8 +198,10 @@ def printed_sigma_critical(r0: ArrayLike, saturation: ArrayLike) -> Float[Array,
 def printed_delta_star(
     rates: Rates, theta_i: ArrayLike = 0.8, theta_0: ArrayLike = 0.01
 ) -> Float[Array, "..."]:
-    """The paper's δ* = (λ_c/η_max) ln(θ_I/θ_0) + 1/2 (Eq. 49), as printed: .5438 for its numbers."""
-    return rates.lambda_c / jnp.asarray(rates.eta_max) * jnp.log(theta_i / jnp.asarray(theta_0)) + 0.5
+    """The paper's δ* = (λ_c/η_max) ln(θ_I/θ_0) + 1/2 (Eq. 49), as printed."""
+    return (
+        rates.lambda_c / jnp.asarray(rates.eta_max) * jnp.log(theta_i / jnp.asarray(theta_0)) + 0.5
+    )
 
 
 def obsolescence_rate(frontier, t: ArrayLike, state) -> Float[Array, "..."]:
@@ -205,5 +211,7 @@ def obsolescence_rate(frontier, t: ArrayLike, state) -> Float[Array, "..."]:
     """
     if not callable(frontier):
         return jnp.zeros(())
-    value, slope = jax.jvp(lambda time: frontier(time, state), (jnp.asarray(t),), (jnp.ones_like(t),))
+    value, slope = jax.jvp(
+        lambda time: frontier(time, state), (jnp.asarray(t),), (jnp.ones_like(t),)
+    )
     return slope / value

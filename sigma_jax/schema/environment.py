@@ -14,8 +14,10 @@ Signal = float | Float[Array, "..."] | Callable[[ArrayLike, State], Float[Array,
 
 
 class Conditions(eqx.Module):
-    """The environment's values at one time and state; each broadcasts against
-    `[agents, domains, modalities]` unless said otherwise."""
+    """The environment's values at one time and state.
+
+    Each broadcasts against `[agents, domains, modalities]` unless said otherwise.
+    """
 
     omega_sl: Float[Array, "..."]
     """Shortcut-learning pressure Ω_SL ≥ 0."""
@@ -89,8 +91,8 @@ class Environment(eqx.Module):
             open_low = field.name == "frontier"
             require_in(f"environment.{field.name}", value, 0.0, high, open_low=open_low)
 
-    def __call__(self, t: ArrayLike, state: State) -> Conditions:
-        """Evaluate every signal at time `t` (epochs) and `state`."""
+    def __call__(self, t: ArrayLike, state: State | None) -> Conditions:
+        """Evaluate every signal at time `t` (epochs) and `state`; None will do if none needs it."""
         signals = {name: getattr(self, name) for name in _DEFAULTS}
         return Conditions(
             **{name: s(t, state) if callable(s) else s for name, s in signals.items()}  # pyright: ignore

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from .derived import learning_efficiency
 from .environment import Conditions
@@ -11,17 +11,24 @@ from .rates import Rates
 
 
 def logistic_coherence(
-    t: ArrayLike, sigma_0: ArrayLike, growth: ArrayLike, suppression: ArrayLike, saturation: ArrayLike
+    t: ArrayLike,
+    sigma_0: ArrayLike,
+    growth: ArrayLike,
+    suppression: ArrayLike,
+    saturation: ArrayLike,
 ) -> Float[Array, "..."]:
     """Exact solution of Eq. 28 with constant coefficients, at `t` epochs from σ₀.
 
     σ̇ = σ [G(1 − kσ) − S] with G = ρPα (`growth`), S = ε_σΩ (`suppression`), k (`saturation`):
     σ(t) = σ₀ e^{rt} / (1 + kGσ₀ (e^{rt} − 1)/r), r = G − S.  R₀ = 1 and σ₀ = 0 are allowed.
     """
+    sigma_0, t = jnp.asarray(sigma_0), jnp.asarray(t)
     rate = jnp.asarray(growth) - suppression
+    # Both sides divided by e^{rt}, so that nothing overflows where coherence grows.
     safe = jnp.where(rate == 0, 1.0, rate)
-    integral = jnp.where(rate == 0, t, jnp.expm1(safe * t) / safe)
-    return sigma_0 * jnp.exp(rate * t) / (1.0 + saturation * growth * sigma_0 * integral)
+    decayed = jnp.exp(-rate * t)
+    integral = jnp.where(rate == 0, t, -jnp.expm1(-safe * t) / safe)
+    return sigma_0 / (decayed + saturation * growth * sigma_0 * integral)
 
 
 def core_equilibrium(r0: ArrayLike, saturation: ArrayLike) -> Float[Array, "..."]:
@@ -71,7 +78,7 @@ def depth_equilibria(
     three (a saddle-node in *depth*, which needs a > e); the middle one is unstable.  Found by
     sign changes on a grid of `resolution` points, refined by bisection in NumPy precision.
     """
-    a, b = float(rates.gompertz_a), float(rates.gompertz_b)  # pyright: ignore[reportArgumentType]
+    a, b = float(rates.gompertz_a), float(rates.gompertz_b)
 
     def balance(x):
         return np.exp(-a * np.exp(-b * x)) - decay_ratio * x
@@ -79,7 +86,8 @@ def depth_equilibria(
     grid = np.linspace(0.0, upper, resolution)
     values = balance(grid)
     changes = np.flatnonzero(values[:-1] * values[1:] < 0)
-    return [float(brentq(balance, grid[i], grid[i + 1])) for i in changes]
+    brackets = [(grid[i], grid[i + 1]) for i in changes]
+    return [root_scalar(balance, bracket=bracket, xtol=1e-14).root for bracket in brackets]
 
 
 def depth_inflection(rates: Rates) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

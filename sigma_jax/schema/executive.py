@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from .derived import (
     active_intersections,
@@ -52,7 +52,7 @@ class ExecutiveTargets(eqx.Module):
         flexibility = jnp.where((mastered >= 2) | active, 0.9, 0.3)
         return planning, inhibition, flexibility.astype(planning.dtype)
 
-    def _step(self, distance: Float[Array, " agents"]) -> ArrayLike:
+    def _step(self, distance: Float[Array, " agents"]) -> Float[Array, " agents"]:
         """0 below and 1 above a threshold, smooth within ±width of it."""
         if self.width == 0:
             return (distance >= 0).astype(distance.dtype)

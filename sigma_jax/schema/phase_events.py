@@ -10,7 +10,6 @@ from .state import State
 from .thresholds import Thresholds
 from .vector_field import SigmaModel
 
-
 _Watched = tuple[Int[Array, ""], Float[Array, ""]]
 
 

@@ -52,13 +52,13 @@ def domain_margins(
 ) -> Margins:
     """The triggers of one agent's phases, from relative depth and coherence by domain.
 
-    | transition | trigger | reverse |
+    | move | trigger | reverse trigger |
     |---|---|---|
-    | 0 → 1 | δ_rel > delta_onset in some domain (ours) | δ_rel < delta_onset_reverse in all (ours) |
-    | 1 → 2 | σ > sigma_critical in a domain past its onset | σ < sigma_critical − sigma_hysteresis |
-    | 2 → 3 | δ_rel > delta_star in such a domain | δ_rel < delta_reverse, or coherence lost (ours) |
-    | 3 → 4 | `discovery` > 0: two mastered domains and a productive intersection (ours) | not so |
-    | 4 → 5 | `expansion` > 0: the frontier moves and an unknown domain is in reach (ours) | not so |
+    | 0 → 1 | δ_rel > delta_onset in some domain (ours) | δ_rel < delta_onset_reverse (ours) |
+    | 1 → 2 | σ > sigma_critical in such a domain | σ < sigma_critical − sigma_hysteresis |
+    | 2 → 3 | δ_rel > delta_star in such a domain | δ_rel < delta_reverse, or as 1 → 2 (ours) |
+    | 3 → 4 | `discovery` > 0 (ours): two domains mastered, Ψ between them | not so |
+    | 4 → 5 | `expansion` > 0 (ours): the frontier moves, something new in reach | not so |
 
     A domain counts in 1 → 2 and 2 → 3 only if it passes both conditions at once, and the best
     one decides. A learner with depth but without coherence stays in phase 1: the σ-trap.
@@ -176,31 +176,30 @@ def follow_phases(
     if not 0 <= start <= 5:
         raise ValueError(f"start must be a phase from 0 to 5; got {start}.")
 
-    def step(carry, sample):
+    def step(carry, sample: Margins):
         phase, risen, fallen = carry
-        forward, reverse = sample
-        up, down = _at_phase(forward, reverse, phase)
+        up, down = _at_phase(sample, phase)
         risen = jnp.where(up > 0, risen + 1, 0)
         fallen = jnp.where(down > 0, fallen + 1, 0)
         move = jnp.where(risen >= dwell, 1, jnp.where(fallen >= reverse_dwell, -1, 0))
         still = move == 0
-        carry = (phase + move, jnp.where(still, risen, 0), jnp.where(still, fallen, 0))
-        return carry, carry[0]
+        phase = phase + move
+        return (phase, jnp.where(still, risen, 0), jnp.where(still, fallen, 0)), phase
 
     zeros = jnp.zeros(margins.forward.shape[1:-1], int)
     initial = (zeros + start, zeros, zeros)
-    return jax.lax.scan(step, initial, (margins.forward, margins.reverse))[1]
+    return jax.lax.scan(step, initial, margins)[1]
 
 
-def _at_phase(forward, reverse, phase):
+def _at_phase(margins: Margins, phase: Int[Array, "..."]) -> tuple[Array, Array]:
     """The margins that matter in `phase`: up (never from 5) and down (never from 0)."""
-    none = jnp.full((*forward.shape[:-1], 1), -jnp.inf, forward.dtype)
-    up = jnp.concatenate([forward, none], axis=-1)
-    down = jnp.concatenate([none, reverse], axis=-1)
-    pick = phase[..., None]
+    none = jnp.full((*phase.shape, 1), -jnp.inf, margins.forward.dtype)
+    up = jnp.concatenate([margins.forward, none], axis=-1)
+    down = jnp.concatenate([none, margins.reverse], axis=-1)
+    here = phase[..., None]
     return (
-        jnp.take_along_axis(up, pick, axis=-1)[..., 0],
-        jnp.take_along_axis(down, pick, axis=-1)[..., 0],
+        jnp.take_along_axis(up, here, axis=-1)[..., 0],
+        jnp.take_along_axis(down, here, axis=-1)[..., 0],
     )
 
 

@@ -102,7 +102,9 @@ def _condition(rows: list[dict], condition: str, path: Path) -> PilotCurves:
             for name in _COLUMNS[2:]
         }
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}, condition {condition!r}: a cell is not a number ({error}).") from error
+        raise ValueError(
+            f"{path}, condition {condition!r}: a cell is not a number ({error})."
+        ) from error
     steps = columns["step"].astype(int)
     if (steps != steps[0]).any():
         raise ValueError(f"{path}, condition {condition!r}: runs have different checkpoints.")

@@ -42,7 +42,9 @@ def quasi_static_sweep(
 
     def settle(state, p_a):
         held = eqx.tree_at(lambda m: m.environment.p_a, model, p_a)
-        solution = simulate(held, state, (0.0, hold), method=FixedStep(steps), throw=False)
+        solution = simulate(
+            held, state, jnp.array([0.0, hold]), method=FixedStep(steps), throw=False
+        )
         end = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
         end = eqx.tree_at(lambda s: s.sigma, end, jnp.maximum(end.sigma, seed))
         return end, end.sigma[0, 0, 0]

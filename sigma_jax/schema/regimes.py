@@ -1,4 +1,4 @@
-"""The three reference regimes: surface-rewarded, structure-targeted, and targeted then withdrawn."""
+"""The reference regimes: surface-rewarded, structure-targeted, targeted then withdrawn."""
 
 from typing import Any
 

@@ -48,8 +48,8 @@ class Ramp(eqx.Module):
 
     t0: float
     t1: float
-    start: ArrayLike
-    end: ArrayLike
+    start: float | Array
+    end: float | Array
 
     def __check_init__(self):
         if not self.t1 > self.t0:
@@ -59,7 +59,7 @@ class Ramp(eqx.Module):
         """The value at time `t` (epochs), held constant before `t0` and after `t1`."""
         del state
         share = jnp.clip((jnp.asarray(t) - self.t0) / (self.t1 - self.t0), 0.0, 1.0)
-        return self.start + (self.end - self.start) * share
+        return self.start + (jnp.asarray(self.end) - self.start) * share
 
 
 class FrontierGrowth(eqx.Module):
@@ -98,11 +98,11 @@ class PrincipledPractice(eqx.Module):
     All arguments are non-negative; `fraction` χ_A lies in [0, 1].
     """
 
-    p0: ArrayLike
-    f_learn: ArrayLike = 1.0
-    fraction: ArrayLike = 1.0
-    exponent: ArrayLike = 1.0
-    frontier: ArrayLike = 1.0
+    p0: float | Array
+    f_learn: float | Array = 1.0
+    fraction: float | Array = 1.0
+    exponent: float | Array = 1.0
+    frontier: float | Array = 1.0
 
     def __check_init__(self):
         require_in("p0", self.p0, 0.0)
@@ -122,10 +122,10 @@ class AnalogicalTransfer(eqx.Module):
     `[domains, domains]`; its diagonal is ignored.
     """
 
-    t_max: ArrayLike
-    half_saturation: ArrayLike
+    t_max: float | Array
+    half_saturation: float | Array
     similarity: Float[Array, "domains domains"]
-    frontier: ArrayLike = 1.0
+    frontier: float | Array = 1.0
 
     def __check_init__(self):
         require_in("t_max", self.t_max, 0.0)
@@ -146,9 +146,9 @@ class RetrievalPractice(eqx.Module):
     The earlier paper's Eq. 8, with engagements at 0, period, 2·period, …
     """
 
-    r_max: ArrayLike
-    decay: ArrayLike
-    period: ArrayLike
+    r_max: float | Array
+    decay: float | Array
+    period: float | Array
 
     def __check_init__(self):
         require_in("r_max", self.r_max, 0.0, 1.0)

@@ -66,9 +66,9 @@ def initial_state(
     bounded = dict(sigma=sigma, alpha=alpha, self_model=self_model)
     executive = dict(planning=planning, inhibition=inhibition, flexibility=flexibility)
     require_in("delta", delta, 0.0)
-    if (limit := concrete(frontier)) is not None and (start := concrete(delta)) is not None:
-        if (start > limit).any():
-            raise ValueError(f"delta must not exceed the frontier {limit}; got {start}.")
+    limit, start = concrete(frontier), concrete(delta)
+    if limit is not None and start is not None and (start > limit).any():
+        raise ValueError(f"delta must not exceed the frontier {limit}; got {start}.")
     for name, value in (bounded | executive).items():
         require_in(name, value, 0.0, 1.0)
     dtype = jnp.result_type(float)

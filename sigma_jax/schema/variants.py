@@ -1,6 +1,7 @@
 """The Σ-Model's named variants: the consistent default, the printed one and its contradictions."""
 
 from collections.abc import Callable
+from typing import Any
 
 from .environment import Environment
 from .executive import ExecutiveTargets
@@ -76,7 +77,7 @@ def sigma_model(
     if rates is None:
         rates = Rates(saturation=0.9) if variant == "hysteretic" else Rates()
     targets = ExecutiveTargets() if thresholds is None else ExecutiveTargets(thresholds)
-    components = dict(
+    components: dict[str, Any] = dict(
         depth=BoundedDepth(),
         coherence=CoreCoherence(),
         attention=Attention(),

@@ -5,6 +5,8 @@ derivative, per epoch.  Where the paper prints several versions, each stands her
 its own; `variants.py` joins them into models.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.numpy as jnp
 from diffrax import MultiTerm, ODETerm
@@ -17,13 +19,15 @@ from .rates import Rates
 from .state import State
 
 Field = Float[Array, "agents domains modalities"]
+Equation = Callable[[State, Conditions, Rates], Array]
+"""One component's equation, from (state, conditions, rates) to its derivative, per epoch."""
 
 
 # Depth ------------------------------------------------------------------------------------------
 
 
 class PrintedDepth(eqx.Module):
-    """δ̇ = f η(δ_rel) T − λ_c (1 − γ_σ σ) δ (1 − r) (Eq. 14): growth does not stop at the frontier."""
+    """δ̇ = f η(δ_rel) T − λ_c (1 − γ_σ σ) δ (1 − r) (Eq. 14): nothing stops it at Δ."""
 
     def __call__(self, x: State, e: Conditions, r: Rates) -> Field:
         growth = e.f_learn * learning_efficiency(relative_depth(x.delta, e.frontier), r) * e.t_a
@@ -159,16 +163,18 @@ class PrintedExecutive(eqx.Module):
     targets: ExecutiveTargets = ExecutiveTargets()
 
     def __call__(self, x: State, e: Conditions, r: Rates) -> tuple[Array, Array, Array]:
-        total = sum(Executive(self.targets)(x, e, r))
+        planning, inhibition, flexibility = Executive(self.targets)(x, e, r)
+        total = planning + inhibition + flexibility
         return (total, total, total)
 
 
 class Breadth(eqx.Module):
-    """β̇ = g μ + κ Φ λ_AI (β_max − β) − λ_b β (the earlier paper's Eqs. 15, 16), `[agents, domains]`."""
+    """β̇ = g μ + κ Φ λ_AI (β_max − β) − λ_b β (the earlier paper's Eqs. 15 and 16)."""
 
     def __call__(self, x: State, e: Conditions, r: Rates) -> Float[Array, "agents domains"]:
-        assisted = e.assistance * (r.beta_max - x.breadth)
-        return e.exploration + assisted - r.lambda_b * x.breadth
+        breadth = jnp.asarray(x.breadth)
+        assisted = e.assistance * (r.beta_max - breadth)
+        return e.exploration + assisted - r.lambda_b * breadth
 
 
 # The whole --------------------------------------------------------------------------------------
@@ -185,12 +191,12 @@ class SigmaModel(eqx.Module):
     The equations form a cascade α → σ → {δ, M̂}; Ξ follows through its targets.
     """
 
-    depth: eqx.Module
-    coherence: eqx.Module
-    attention: eqx.Module
-    self_model: eqx.Module
-    executive: eqx.Module
-    breadth: eqx.Module
+    depth: Equation
+    coherence: Equation
+    attention: Equation
+    self_model: Equation
+    executive: Callable[[State, Conditions, Rates], tuple[Array, Array, Array]]
+    breadth: Equation
     rates: Rates
     environment: Environment
 
@@ -230,7 +236,9 @@ class SigmaModel(eqx.Module):
             planning=like(r.kappa_p, state.planning),
             inhibition=like(r.kappa_i, state.inhibition),
             flexibility=like(r.kappa_f, state.flexibility),
-            breadth=None if state.breadth is None else like(r.lambda_b + e.assistance, state.breadth),
+            breadth=None
+            if state.breadth is None
+            else like(r.lambda_b + e.assistance, state.breadth),
         )
 
     def imex_terms(self) -> MultiTerm:

@@ -5,10 +5,10 @@ from .checkpoint import ChunkStore
 from .events import Stop, advance_until
 from .exponential import ETDRK4
 from .imex import ARS232, ARS232Printed
+from .long_runs import simulate_resumable, sweep
 from .methods import Adaptive, FixedStep, Method
 from .runge_kutta import Tsit5
 from .simulation import Solution, simulate, simulate_ensemble
-from .long_runs import simulate_resumable, sweep
 
 __all__ = [
     "ARS232",

@@ -40,9 +40,7 @@ class ChunkStore:
             os.replace(partial, record)
             return
         stored = json.loads(record.read_text())
-        differing = sorted(
-            key for key in stored | problem if stored.get(key) != problem.get(key)
-        )
+        differing = sorted(key for key in stored | problem if stored.get(key) != problem.get(key))
         if differing:
             raise ValueError(
                 f"{self._directory} holds results of another problem (it differs in "
@@ -64,7 +62,9 @@ class ChunkStore:
         leaves, structure = jax.tree.flatten(like)
         target = {str(i): np.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)}
         stored = self._manager.restore(index, args=self._args.StandardRestore(target))
-        return jax.tree.unflatten(structure, [np.asarray(stored[str(i)]) for i in range(len(leaves))])
+        return jax.tree.unflatten(
+            structure, [np.asarray(stored[str(i)]) for i in range(len(leaves))]
+        )
 
     def close(self) -> None:
         """Release Orbax's threads."""

@@ -62,8 +62,8 @@ def advance_until(
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(vector_field),
         method.solver,
-        t0,
-        t1,
+        jnp.asarray(t0),
+        jnp.asarray(t1),
         None,
         y0,
         args,
@@ -72,6 +72,8 @@ def advance_until(
         max_steps=method.max_steps,
         event=event,
     )
+    assert solution.event_mask is not None  # an event was asked for
+    assert solution.ts is not None
     fired = jnp.stack([jnp.asarray(mask) for mask in solution.event_mask])
     which = jnp.where(jnp.any(fired), jnp.argmax(fired), -1)
     y = jax.tree.map(lambda leaf: leaf[-1], solution.ys)

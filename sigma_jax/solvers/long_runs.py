@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 from tqdm import tqdm
 
+from .box import BoxReport
 from .checkpoint import ChunkStore
 from .methods import Adaptive, Method
 from .simulation import Solution, VectorField, simulate
@@ -101,7 +102,9 @@ def simulate_resumable(
     starts = range(0, intervals, segment)
 
     def run(y: PyTree, start: int) -> Solution:
-        return simulate(vector_field, y, times[start : start + segment + 1], args=args, method=method)
+        return simulate(
+            vector_field, y, times[start : start + segment + 1], args=args, method=method
+        )
 
     shapes = eqx.filter_eval_shape(run, y0, 0)
     identity = (problem or {}) | {
@@ -125,11 +128,12 @@ def simulate_resumable(
 
 
 def _join(parts: list[Solution]) -> Solution:
-    box = parts[0].box
-    if box is not None:
-        box = type(box)(
-            count=jnp.sum(jnp.stack([jnp.asarray(part.box.count) for part in parts])),
-            excess=jnp.max(jnp.stack([jnp.asarray(part.box.excess) for part in parts])),
+    boxes = [part.box for part in parts if part.box is not None]
+    box = None
+    if boxes:
+        box = BoxReport(
+            count=jnp.sum(jnp.stack([jnp.asarray(each.count) for each in boxes])),
+            excess=jnp.max(jnp.stack([jnp.asarray(each.excess) for each in boxes])),
         )
 
     def along_time(*leaves):

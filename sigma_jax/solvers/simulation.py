@@ -79,10 +79,12 @@ def _simulate(vector_field, y0, times, args, method, segment, jump_times, throw)
     per_segment = intervals if segment is None else segment
     starts = times[:-1].reshape(-1, per_segment)[:, :1]
     grid = jnp.concatenate([starts, times[1:].reshape(-1, per_segment)], axis=1)
-    advance = _adaptive_segment if isinstance(method, Adaptive) else _fixed_segment
 
     def body(y, segment_times):
-        ys, report = advance(vector_field, y, segment_times, args, method, jump_times)
+        if isinstance(method, Adaptive):
+            ys, report = _adaptive_segment(vector_field, y, segment_times, args, method, jump_times)
+        else:
+            ys, report = _fixed_segment(vector_field, y, segment_times, args, method)
         return jax.tree.map(lambda leaf: leaf[-1], ys), (ys, report)
 
     if grid.shape[0] == 1:
@@ -147,10 +149,16 @@ def simulate_ensemble(
 
 @eqx.filter_jit
 def _simulate_batches(vector_field, batched, times, options, devices) -> Solution:
+    @jax.checkpoint  # in reverse mode a batch is solved again rather than kept
+    def one_batch(batch):
+        y0, args = batch
+        return _simulate_batch(vector_field, y0, args, times, options)
+
     def one_device(local):
-        return jax.lax.map(
-            lambda batch: _simulate_batch(vector_field, *batch, times, options), local
-        )
+        if jax.tree.leaves(local)[0].shape[0] == 1:  # a loop of one would only cost its copies
+            done = one_batch(jax.tree.map(lambda leaf: leaf[0], local))
+            return jax.tree.map(lambda leaf: leaf[None], done)
+        return jax.lax.map(one_batch, local)
 
     mesh = Mesh(np.array(devices), ("batch",))
     spec = PartitionSpec("batch")
@@ -163,7 +171,7 @@ def _simulate_batch(vector_field, y0, args, times, options) -> Solution:
     if not (isinstance(method, Adaptive) and isinstance(method.solver, diffrax.AbstractERK)):
         return jax.vmap(lambda y, a: simulate(vector_field, y, times, args=a, **options))(y0, args)
     size = _ensemble_size(y0)
-    together = jax.vmap(_as_function(vector_field), in_axes=(None, 0, 0))
+    together: VectorField = jax.vmap(_as_function(vector_field), in_axes=(None, 0, 0))
     shared = dataclasses.replace(method, norm=_worst_rms_norm)
     solution = simulate(together, y0, times, args=args, **(options | {"method": shared}))
     finite = jnp.ones(size, bool)
@@ -208,12 +216,11 @@ def _adaptive_segment(vector_field, y0, times, args, method: Adaptive, jump_time
         throw=False,
     )
     success = solution.result == diffrax.RESULTS.successful
-    box = solution.solver_state.report if boxed else None
+    box = None if solution.solver_state is None else solution.solver_state.report
     return solution.ys, (solution.stats["num_steps"], success, box)
 
 
-def _fixed_segment(vector_field, y0, times, args, method: FixedStep, jump_times):
-    del jump_times
+def _fixed_segment(vector_field, y0, times, args, method: FixedStep):
     boxed = isinstance(method.solver, Boxed)
 
     def interval(carry, bounds):
@@ -221,13 +228,15 @@ def _fixed_segment(vector_field, y0, times, args, method: FixedStep, jump_times)
         start, end = bounds
         # A step never sees the far side of a jump at the interval's end.
         term = _before(_as_term(vector_field), jnp.nextafter(end, start))
-        nodes = start + (end - start) * jnp.arange(method.steps) / method.steps
+        nodes = start + (end - start) * jnp.arange(method.steps, dtype=times.dtype) / method.steps
         solver_state = method.solver.init(term, start, nodes[0], y, args)
 
+        @jax.checkpoint  # reverse mode keeps a step's start, not its stages: ten times faster
         def step(inner, bounds):
             y, solver_state, success = inner
+            t0, t1 = bounds
             y, _, _, solver_state, result = method.solver.step(
-                term, *bounds, y, args, solver_state, made_jump=False
+                term, t0, t1, y, args, solver_state, made_jump=False
             )
             return (y, solver_state, success & (result == diffrax.RESULTS.successful)), None
 
@@ -239,9 +248,12 @@ def _fixed_segment(vector_field, y0, times, args, method: FixedStep, jump_times)
         return (y, success, box), y
 
     box = BoxReport.empty(y0) if boxed else None
-    (_, success, box), ys = jax.lax.scan(
-        interval, (y0, jnp.array(True), box), (times[:-1], times[1:])
-    )
+    start = (y0, jnp.array(True), box)
+    if times.size == 2:  # a loop of one would only cost its copies
+        (_, success, box), y = interval(start, (times[0], times[1]))
+        ys = jax.tree.map(lambda leaf: leaf[None], y)
+    else:
+        (_, success, box), ys = jax.lax.scan(interval, start, (times[:-1], times[1:]))
     steps = jnp.array(method.steps * (times.size - 1))
     return ys, (steps, success, box)
 
@@ -252,7 +264,7 @@ def _as_term(vector_field: VectorField) -> diffrax.AbstractTerm:
     return diffrax.ODETerm(vector_field)
 
 
-def _as_function(vector_field: VectorField):
+def _as_function(vector_field: VectorField) -> Callable:
     if isinstance(vector_field, diffrax.AbstractTerm):
         return vector_field.vf
     return vector_field
