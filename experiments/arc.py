@@ -38,21 +38,21 @@ def run_arc(config: DictConfig, output: Path) -> bool:
 
     started = time.perf_counter()
     stages = {
+        "pilot": arc_results.read_pilot,
         "arcs": arc_results.simulate_arcs,
         "backends": arc_results.compare_backends,
         "hysteresis": arc_results.sweep_up_and_down,
         "portraits": arc_results.phase_portraits,
-        "pilot": arc_results.read_pilot,
         "fits": arc_results.fit_measured_curves,
         "noise": arc_results.phase_entries_from_noise,
     }
     results: dict = {}
     with tqdm(total=len(stages) + 1, desc="arc", delay=2.0, leave=False) as bar:
         for name, stage in stages.items():
-            bar.set_postfix_str(name)
+            bar.set_postfix_str(name, refresh=False)
             results[name] = stage(config, results)
             bar.update()
-        bar.set_postfix_str("report")
+        bar.set_postfix_str("report", refresh=False)
         checks = arc_results.make_checks(config, results)
         arc_report.write_report(config, results, checks, output)
         bar.update()

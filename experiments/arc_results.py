@@ -55,6 +55,8 @@ def _stacked(config: DictConfig, variant: str) -> schema.SigmaModel:
 def simulate_arcs(config: DictConfig, results: dict) -> dict:
     """Trajectories and phases of every model and regime, sampled and located by events."""
     del results
+    if not config.models:
+        raise ValueError(f"models must name at least one of {', '.join(schema.VARIANTS)}.")
     times, y0, thresholds = _horizon_times(config), make_initial(config), schema.Thresholds()
 
     @eqx.filter_jit

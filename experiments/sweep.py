@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from experiments.configure import make_initial, make_model
+from experiments.configure import make_initial, make_model, plain
 from sigma_jax import report, schema, solvers
 
 _LABELS = {"r0": "reproduction number $R_0$"}
@@ -20,8 +20,7 @@ _LABELS = {"r0": "reproduction number $R_0$"}
 def run_sweep(config: DictConfig, output: Path) -> None:
     """Simulate the horizon at every point; write a table, a figure and a summary to `output`."""
     grid = _grid(config.sweep)
-    problem = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(problem, dict)
+    problem = plain(config)
     del problem["sweep"]["directory"]
     directory = config.sweep.directory
     if directory is None:
@@ -39,7 +38,7 @@ def run_sweep(config: DictConfig, output: Path) -> None:
     )
     table = pd.DataFrame({config.sweep.parameter: grid} | results)
     report.write_whole(output / "sweep.parquet", lambda path: table.to_parquet(path, index=False))
-    label = _LABELS.get(config.sweep.parameter, config.sweep.parameter)
+    label = str(_LABELS.get(config.sweep.parameter, config.sweep.parameter))
     title = rf"final coherence $\sigma$ at {config.horizon:g} epochs"
     figure = report.sweep_figure(grid, results["sigma"], (label, title))
     report.write_whole(output / "sweep.png", lambda path: figure.savefig(path, dpi=150))

@@ -14,14 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.launch import prepare  # noqa: E402  (found through the line above)
+from experiments.launch import prepare
 
 NAMES = ("schema",)
 
 
 def main() -> int:
     """Run one benchmark and print its rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", choices=NAMES, help="which benchmark to run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     arguments = parser.parse_args()

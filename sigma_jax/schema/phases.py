@@ -176,11 +176,11 @@ def follow_phases(
     if not 0 <= start <= 5:
         raise ValueError(f"start must be a phase from 0 to 5; got {start}.")
 
-    def step(carry, sample: Margins):
+    def step(carry: tuple[Array, Array, Array], sample: Margins):
         phase, risen, fallen = carry
         up, down = _at_phase(sample, phase)
-        risen = jnp.where(up > 0, risen + 1, 0)
-        fallen = jnp.where(down > 0, fallen + 1, 0)
+        risen = (risen + 1) * (up > 0)
+        fallen = (fallen + 1) * (down > 0)
         move = jnp.where(risen >= dwell, 1, jnp.where(fallen >= reverse_dwell, -1, 0))
         still = move == 0
         phase = phase + move

@@ -1,5 +1,6 @@
 """Derived quantities and equilibria: closed forms, ranges, monotonicity, and cases by hand."""
 
+import equinox as eqx
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -342,3 +343,19 @@ def test_derived_quantities_go_through_jit_and_grad():
 
     slope = jax.jit(jax.grad(everything, argnums=(0, 1)))(jnp.array([0.0, 0.4]), jnp.ones(2) * 0.5)
     assert all(np.isfinite(part).all() for part in slope)
+
+
+@pytest.mark.parametrize(("variant", "remembers"), [("consistent", False), ("hysteretic", True)])
+def test_a_slow_sweep_finds_the_stable_branches(variant, remembers):
+    """Only the extension depends on its history, and only between the saddle-node and R₀ = 1."""
+    r0 = np.array([0.6, 0.8, 1.2])
+    model = schema.sigma_model(variant)
+    up, down = eqx.filter_jit(schema.quasi_static_sweep)(model, r0, hold=600.0, steps=300)
+    k, kappa = model.rates.saturation, model.rates.shortcut_relief
+    if remembers:
+        _, stable = schema.hysteretic_equilibria(r0[1:], k, kappa)
+    else:
+        stable = schema.core_equilibrium(r0[1:], k)
+    np.testing.assert_allclose(up, [1e-3, 1e-3, stable[1]], atol=2e-4)
+    np.testing.assert_allclose(down, [1e-3, stable[0] if remembers else 1e-3, stable[1]], atol=2e-4)
+    assert (abs(float(down[1] - up[1])) > 0.5) == remembers

@@ -185,6 +185,17 @@ def test_core_coherence_is_the_logistic():
     assert exact[2, 2, -1] == pytest.approx(0.99, abs=0.02)
 
 
+def test_the_logistic_can_be_differentiated_at_its_threshold():
+    """Where G = S the slope in G is the limit of those beside it."""
+
+    def sigma(growth):
+        return schema.logistic_coherence(10.0, 0.1, growth, 0.3, 0.5)
+
+    difference = (sigma(0.3 + 1e-5) - sigma(0.3 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(sigma)(0.3), difference, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(sigma)(0.3 + 1e-7), difference, rtol=1e-5)
+
+
 def test_the_logistic_neither_overflows_nor_dies():
     long = schema.logistic_coherence(1e5, 0.1, 0.48, 0.3, 0.5)
     np.testing.assert_allclose(long, (1 - 0.3 / 0.48) / 0.5, rtol=1e-12)
