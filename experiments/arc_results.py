@@ -134,20 +134,22 @@ def sweep_up_and_down(config: DictConfig, results: dict) -> dict:
         model = make_model(config, variant, "baseline")
         up, down = eqx.filter_jit(schema.quasi_static_sweep)(model, r0)
         k, kappa = model.rates.saturation, model.rates.shortcut_relief
+        fold = float(schema.saddle_node(k, kappa))
+        fine = np.union1d(np.linspace(r0[0], r0[-1], 1001), fold * (1 + 1e-12))
         if variant == "hysteretic":
-            unstable, stable = (np.asarray(b) for b in schema.hysteretic_equilibria(r0, k, kappa))
+            unstable, stable = (np.asarray(b) for b in schema.hysteretic_equilibria(fine, k, kappa))
             unstable = np.where(unstable > 0, unstable, np.nan)
         else:
-            stable = np.where(r0 > 1, schema.core_equilibrium(r0, k), np.nan)
-            unstable = np.full_like(r0, np.nan)
+            stable = np.where(fine > 1, schema.core_equilibrium(fine, k), np.nan)
+            unstable = np.full_like(fine, np.nan)
         panels[variant] = {
             "r0": r0,
+            "branch_r0": fine,
             "stable": stable,
             "unstable": unstable,
-            "trivial_stable": r0 < 1,
             "up": np.asarray(up),
             "down": np.asarray(down),
-            "predicted_fold": float(schema.saddle_node(k, kappa)),
+            "predicted_fold": fold,
         }
     return panels
 

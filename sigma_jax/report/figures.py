@@ -98,20 +98,21 @@ def _shade_phases(panel, times, phase: Int[np.ndarray, " times"]) -> None:
 def bifurcation_figure(panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Coherence against R₀: exact branches, and what a slow sweep up and down really does.
 
-    `panels[model]` holds `r0` and, over it, `stable` (NaN where there is none), `unstable`,
-    `trivial_stable` (bool), `up` and `down`.
+    `panels[model]` holds `branch_r0` and, over it, `stable` and `unstable` (NaN where there is
+    none); and `r0` and, over it, `up` and `down`. σ = 0 is drawn stable below R₀ = 1.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(
             1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, squeeze=False
         )
         for panel, (model, data) in zip(axes[0], panels.items(), strict=True):
-            r0 = data["r0"]
-            zero = np.zeros_like(r0)
-            panel.plot(r0, data["stable"], color="black", label="stable equilibrium")
-            panel.plot(r0, np.where(data["trivial_stable"], zero, np.nan), color="black")
-            panel.plot(r0, data["unstable"], color="black", ls=":", label="unstable equilibrium")
-            panel.plot(r0, np.where(data["trivial_stable"], np.nan, zero), color="black", ls=":")
+            r0, branch = data["r0"], data["branch_r0"]
+            panel.plot(branch, data["stable"], color="black", label="stable equilibrium")
+            panel.plot([r0[0], 1.0], [0.0, 0.0], color="black")
+            panel.plot(
+                branch, data["unstable"], color="black", ls=":", label="unstable equilibrium"
+            )
+            panel.plot([1.0, r0[-1]], [0.0, 0.0], color="black", ls=":")
             every = slice(None, None, 2)
             panel.plot(
                 r0[every], data["up"][every], "^", color=SKY, ms=6, label="swept up", zorder=3

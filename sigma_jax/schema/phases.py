@@ -179,8 +179,8 @@ def follow_phases(
     def step(carry: tuple[Array, Array, Array], sample: Margins):
         phase, risen, fallen = carry
         up, down = _at_phase(sample, phase)
-        risen = (risen + 1) * (up > 0)
-        fallen = (fallen + 1) * (down > 0)
+        risen = jnp.where(up > 0, risen + 1, 0)
+        fallen = jnp.where(down > 0, fallen + 1, 0)
         move = jnp.where(risen >= dwell, 1, jnp.where(fallen >= reverse_dwell, -1, 0))
         still = move == 0
         phase = phase + move
