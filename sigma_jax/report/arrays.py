@@ -24,5 +24,4 @@ def labelled_dataset(
 
 def write_netcdf(path: str | Path, dataset: xr.Dataset) -> Path:
     """Write a dataset to `path` as NetCDF 3, which everything reads, whole or not at all."""
-    narrow = dataset.map(lambda a: a.astype("int32") if a.dtype.kind == "i" else a, keep_attrs=True)
-    return write_whole(path, lambda partial: narrow.to_netcdf(partial, engine="scipy"))
+    return write_whole(path, lambda partial: dataset.to_netcdf(partial, engine="scipy"))

@@ -22,13 +22,22 @@ def logistic_coherence(
     σ̇ = σ [G(1 − kσ) − S] with G = ρPα (`growth`), S = ε_σΩ (`suppression`), k (`saturation`):
     σ(t) = σ₀ e^{rt} / (1 + kGσ₀ (e^{rt} − 1)/r), r = G − S.  R₀ = 1 and σ₀ = 0 are allowed.
     """
-    sigma_0, t = jnp.asarray(sigma_0), jnp.asarray(t)
-    rate = jnp.asarray(growth) - suppression
-    # Both sides divided by e^{rt}, so that nothing overflows where coherence grows.
-    safe = jnp.where(rate == 0, 1.0, rate)
-    decayed = jnp.exp(-rate * t)
-    integral = jnp.where(rate == 0, t, -jnp.expm1(-safe * t) / safe)
-    return sigma_0 / (decayed + saturation * growth * sigma_0 * integral)
+    sigma_0, t = jnp.asarray(sigma_0), jnp.asarray(t, jnp.result_type(float))
+    exponent = (jnp.asarray(growth) - suppression) * t
+    # Numerator and denominator are divided by the larger of 1 and e^{rt}: neither overflows.
+    grows = exponent > 0
+    shrunk = jnp.where(grows, -exponent, exponent)
+    capacity = saturation * growth * sigma_0 * t * _mean_exponential(shrunk)
+    share = jnp.where(grows, jnp.exp(shrunk), 1.0) + capacity
+    grown = jnp.where(grows, 1.0, jnp.exp(shrunk))
+    return sigma_0 * grown / jnp.where(share > 0, share, 1.0)
+
+
+def _mean_exponential(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """(e^x − 1)/x, with its derivative, through x = 0."""
+    small = jnp.abs(x) < 1e-4
+    safe = jnp.where(small, 1.0, x)
+    return jnp.where(small, 1.0 + x / 2.0 + x**2 / 6.0, jnp.expm1(safe) / safe)
 
 
 def core_equilibrium(r0: ArrayLike, saturation: ArrayLike) -> Float[Array, "..."]:

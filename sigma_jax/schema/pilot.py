@@ -79,8 +79,11 @@ def load_pilot(path: str | Path | None = None) -> dict[str, PilotCurves]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"the pilot's curves are not at {path}: no such file.")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a table of text ({error}).") from error
     missing = [column for column in _COLUMNS if not rows or column not in rows[0]]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}.")

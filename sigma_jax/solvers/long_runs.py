@@ -54,6 +54,8 @@ def sweep(
         raise ValueError(f"chunk_size must be at least 1; got {chunk_size}.")
     points = jax.tree.map(np.asarray, points)
     size = len(jax.tree.leaves(points)[0])
+    if size == 0:
+        raise ValueError("points must hold at least one point; got none.")
     chunk_size, compiled, shapes = _compile(function, points, min(chunk_size, size), memory_limit)
     starts = range(0, size, chunk_size)
 
@@ -85,6 +87,7 @@ def simulate_resumable(
     segment: int,
     args: Any = None,
     method: Method = Adaptive(),
+    jump_times: tuple[float, ...] = (),
     problem: dict[str, Any] | None = None,
     label: str = "simulation",
 ) -> Solution:
@@ -102,16 +105,18 @@ def simulate_resumable(
     starts = range(0, intervals, segment)
 
     def run(y: PyTree, start: int) -> Solution:
-        return simulate(
-            vector_field, y, times[start : start + segment + 1], args=args, method=method
-        )
+        part = times[start : start + segment + 1]
+        return simulate(vector_field, y, part, args=args, method=method, jump_times=jump_times)
 
     shapes = eqx.filter_eval_shape(run, y0, 0)
     identity = (problem or {}) | {
+        "vector_field": _described(vector_field),
+        "method": _described(method),
         "start": _digest(y0),
         "args": _digest(args),
         "times": _digest(times),
         "segment": segment,
+        "jump_times": list(jump_times),
     }
     y, parts = y0, []
     with ChunkStore(directory, identity) as store:
@@ -179,6 +184,11 @@ def _bar(starts: range, label: str, per_item: int, total: int):
         for start in starts:
             yield start
             bar.update(min(per_item, total - start))
+
+
+def _described(module: PyTree) -> str:
+    """What a module says of itself, and a digest of its arrays; alike in every process."""
+    return f"{eqx.tree_pformat(module)} {_digest(eqx.filter(module, eqx.is_array))}"
 
 
 def _digest(tree: PyTree) -> str:

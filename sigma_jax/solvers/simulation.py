@@ -168,22 +168,25 @@ def _simulate_batches(vector_field, batched, times, options, devices) -> Solutio
 
 def _simulate_batch(vector_field, y0, args, times, options) -> Solution:
     method = options["method"]
-    if not (isinstance(method, Adaptive) and isinstance(method.solver, diffrax.AbstractERK)):
+
+    def one_by_one() -> Solution:
         return jax.vmap(lambda y, a: simulate(vector_field, y, times, args=a, **options))(y0, args)
+
+    if not (isinstance(method, Adaptive) and isinstance(method.solver, diffrax.AbstractERK)):
+        return one_by_one()
     size = _ensemble_size(y0)
     together: VectorField = jax.vmap(_as_function(vector_field), in_axes=(None, 0, 0))
     shared = dataclasses.replace(method, norm=_worst_rms_norm)
     solution = simulate(together, y0, times, args=args, **(options | {"method": shared}))
-    finite = jnp.ones(size, bool)
-    for leaf in jax.tree.leaves(solution.ys):
-        finite &= jnp.all(jnp.isfinite(leaf), axis=(0, *range(2, leaf.ndim)))
-    return Solution(
+    spread = Solution(
         ts=jnp.broadcast_to(solution.ts, (size, solution.ts.size)),
         ys=jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), solution.ys),
         steps=jnp.broadcast_to(solution.steps, (size,)),
-        success=finite,
+        success=jnp.broadcast_to(solution.success, (size,)),
         box=None,
     )
+    # One trajectory that fails stops its whole batch: then each goes by itself.
+    return jax.lax.cond(solution.success, lambda: spread, one_by_one)
 
 
 def _worst_rms_norm(scaled_error: PyTree) -> Float[Array, ""]:
@@ -227,7 +230,8 @@ def _fixed_segment(vector_field, y0, times, args, method: FixedStep):
         y, success, box = carry
         start, end = bounds
         # A step never sees the far side of a jump at the interval's end.
-        term = _before(_as_term(vector_field), jnp.nextafter(end, start))
+        last = jnp.nextafter(*jax.lax.stop_gradient((end, start)))
+        term = _before(_as_term(vector_field), last)
         nodes = start + (end - start) * jnp.arange(method.steps, dtype=times.dtype) / method.steps
         solver_state = method.solver.init(term, start, nodes[0], y, args)
 

@@ -60,6 +60,13 @@ def fit_curve(
     observed = np.asarray(observed, float)
     if not np.isfinite(observed).all():
         raise ValueError("observed must be finite; leave missing observations out.")
+    if groups is not None:
+        groups = np.asarray(groups)
+        if groups.shape != observed.shape or np.unique(groups).size < 2:
+            raise ValueError(
+                f"groups needs one label for each of {observed.size} observations, and at least "
+                f"two different ones; got {np.unique(groups).size} in shape {groups.shape}."
+            )
     theta0 = jax.tree.map(lambda x: jnp.log(jnp.asarray(x, jnp.result_type(float))), start)
     count, size = observed.size, len(jax.tree.leaves(theta0))
     if count <= size:
@@ -113,7 +120,7 @@ def _covariance(jacobian, residual, bread, groups):
     count, size = jacobian.shape
     if groups is None:
         return bread * (residual @ residual) / (count - size)
-    labels = np.unique(np.asarray(groups))
+    labels = np.unique(groups)
     scores = np.stack([jacobian[groups == g].T @ residual[groups == g] for g in labels])
     correction = len(labels) / (len(labels) - 1)
     return correction * bread @ (scores.T @ scores) @ bread

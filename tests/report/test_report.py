@@ -246,7 +246,7 @@ def bifurcation_figure():
         "r0": r0,
         "stable": stable,
         "unstable": np.full(11, np.nan),
-        "trivial_stable": r0 < 1,
+        "branch_r0": r0,
         "up": np.nan_to_num(stable),
         "down": np.nan_to_num(stable),
     }

@@ -540,7 +540,7 @@ def differences():
 @pytest.mark.parametrize(
     ("method", "differentiate"),
     [
-        (solvers.Adaptive(rtol=1e-8, atol=1e-10), jax.grad),
+        pytest.param(solvers.Adaptive(rtol=1e-8, atol=1e-10), jax.grad, marks=pytest.mark.slow),
         (
             solvers.Adaptive(rtol=1e-8, atol=1e-10, adjoint=diffrax.ForwardMode()),
             jax.jacfwd,

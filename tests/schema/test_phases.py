@@ -190,10 +190,23 @@ def test_phase_five_needs_a_moving_frontier_and_something_new_in_reach():
 TIMES = np.linspace(0.0, 160.0, 641)
 
 
-def phases_of(model, y0, reverse_dwell=40):
+def switched(variant, before, after):
+    """The surface reward changes at t = 40; all numbers are arrays, so that runs share code."""
+    surface = schema.Switch((jnp.array(40.0),), (jnp.array(before), jnp.array(after)))
+    return schema.sigma_model(variant, environment=schema.Environment(r_surface=surface))
+
+
+@jax.jit
+def _phases_of(model, y0):
     run = solvers.simulate(model, y0, TIMES, method=solvers.FixedStep(1))
     found = schema.trajectory_margins(run.ts, run.ys, model.environment, THRESHOLDS)
-    return np.asarray(schema.follow_phases(found, reverse_dwell=reverse_dwell)), run.ys
+    return schema.follow_phases(found, reverse_dwell=40), run.ys
+
+
+def phases_of(model, y0):
+    """Phases four times an epoch, `[times, agents]`, and the states; compiled once for a shape."""
+    phases, ys = _phases_of(jax.tree.map(jnp.asarray, model), y0)
+    return np.asarray(phases), ys
 
 
 @pytest.mark.parametrize(
@@ -216,19 +229,13 @@ def test_how_far_a_targeted_learner_gets(domains, rate, last):
 
 def test_the_trap_is_phase_one():
     """Depth without coherence: a surface-rewarded learner stays where it began to go deep."""
-    model = schema.sigma_model(environment=schema.regime("baseline"))
+    model = switched("consistent", *schema.SURFACE_REWARD["baseline"])
     phases, ys = phases_of(model, schema.initial_state())
     assert phases[-1, 0] == phases.max() == 1
     assert float(ys.delta[-1, 0, 0, 0]) > 0.9
 
 
 # Events -----------------------------------------------------------------------------------------
-
-
-def switched(variant, before, after):
-    """The surface reward changes at t = 40; all numbers are arrays, so that runs share code."""
-    surface = schema.Switch((jnp.array(40.0),), (jnp.array(before), jnp.array(after)))
-    return schema.sigma_model(variant, environment=schema.Environment(r_surface=surface))
 
 
 @functools.cache
@@ -326,6 +333,8 @@ def test_too_many_transitions_are_an_error():
 
 # Noise ------------------------------------------------------------------------------------------
 
+first_passage = jax.jit(schema.first_passage, static_argnames="dwell")
+
 
 @pytest.mark.parametrize("dwell", [1, 2, 3])
 def test_first_passage_agrees_with_monte_carlo(dwell):
@@ -336,7 +345,7 @@ def test_first_passage_agrees_with_monte_carlo(dwell):
     window = np.stack([above[:, k : margin.size - dwell + 1 + k] for k in range(dwell)]).all(axis=0)
     first = np.where(window.any(axis=1), window.argmax(axis=1) + dwell - 1, margin.size)
     frequency = np.bincount(first, minlength=margin.size + 1)[:-1] / runs
-    exact = np.asarray(schema.first_passage(jnp.asarray(margin), 0.02, dwell))
+    exact = np.asarray(first_passage(jnp.asarray(margin), 0.02, dwell=dwell))
     deviation = np.sqrt(np.maximum(exact * (1 - exact), 1e-6) / runs)
     assert np.all(np.abs(frequency - exact) < 5 * deviation)
     assert np.all(exact[: dwell - 1] == 0)
@@ -349,20 +358,20 @@ def test_first_passage_agrees_with_monte_carlo(dwell):
     st.integers(1, 3),
 )
 def test_passage_probabilities_are_probabilities(margin, noise, dwell):
-    passage = np.asarray(schema.first_passage(jnp.array(margin), noise, dwell))
+    passage = np.asarray(first_passage(jnp.array(margin), noise, dwell=dwell))
     assert passage.shape == (len(margin),)
     assert np.all(passage >= 0)
     assert passage.sum() <= 1 + 1e-12
-    longer = np.asarray(schema.first_passage(jnp.array(margin), noise, dwell + 1))
+    longer = np.asarray(first_passage(jnp.array(margin), noise, dwell=dwell + 1))
     assert np.all(np.cumsum(longer) <= np.cumsum(passage) + 1e-12)
 
 
 def test_certain_passages():
-    sure = schema.first_passage(jnp.full(6, 1.0), 0.01, 3)
+    sure = first_passage(jnp.full(6, 1.0), 0.01, dwell=3)
     np.testing.assert_allclose(sure, [0, 0, 1, 0, 0, 0], atol=1e-12)
-    never = schema.first_passage(jnp.full(6, -1.0), 0.01)
+    never = first_passage(jnp.full(6, -1.0), 0.01)
     np.testing.assert_allclose(never, 0.0, atol=1e-12)
-    even = schema.first_passage(jnp.zeros(4), 0.01)
+    even = first_passage(jnp.zeros(4), 0.01)
     np.testing.assert_allclose(even, [0.5, 0.25, 0.125, 0.0625], rtol=1e-12)
     assert schema.passage_quantile(even) == 0
     assert schema.passage_quantile(even, 0.8) == 2
@@ -371,7 +380,7 @@ def test_certain_passages():
 
 
 def test_noise_may_change_from_sample_to_sample():
-    found = schema.first_passage(jnp.array([-0.1, -0.1]), jnp.array([0.1, 0.2]))
+    found = first_passage(jnp.array([-0.1, -0.1]), jnp.array([0.1, 0.2]))
     from scipy.stats import norm
 
     p, q = norm.cdf(-1.0), norm.cdf(-0.5)
@@ -380,12 +389,12 @@ def test_noise_may_change_from_sample_to_sample():
 
 def test_premature_passages_are_those_before_the_margin_turns():
     margin = jnp.array([-0.1, -0.05, 0.05, 0.1])
-    passage = schema.first_passage(margin, 0.1)
+    passage = first_passage(margin, 0.1)
     np.testing.assert_allclose(
         schema.premature_probability(passage, margin), passage[:2].sum(), rtol=1e-12
     )
     below = jnp.full(4, -0.05)
-    passage = schema.first_passage(below, 0.1)
+    passage = first_passage(below, 0.1)
     np.testing.assert_allclose(
         schema.premature_probability(passage, below), passage.sum(), rtol=1e-12
     )
@@ -407,11 +416,11 @@ STEPS = np.arange(2000)
 def test_the_published_entries_are_first_passages(curve, without, median):
     margin = jnp.asarray(curve - 0.15)
     assert abs(int(np.argmax(margin > 0)) - without) <= 1
-    passage = schema.first_passage(margin, 0.012)
+    passage = first_passage(margin, 0.012)
     assert schema.passage_quantile(passage) == pytest.approx(median, abs=5)
     assert float(schema.premature_probability(passage, margin)) > 0.9
     # Asked for ten samples in a row, noise no longer comes early; it comes late.
-    patient = schema.first_passage(margin, 0.012, dwell=10)
+    patient = first_passage(margin, 0.012, dwell=10)
     assert schema.passage_quantile(patient) > without
     assert float(schema.premature_probability(patient, margin)) < 0.05
 
