@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, PyTree
-from scipy import stats
+from scipy import special
 
 from .._check import require_in
 
@@ -163,7 +163,7 @@ def lack_of_fit(
     statistic = (lack / freedom[0]) / (pure / freedom[1])
     return LackOfFit(
         f_statistic=statistic,
-        p_value=float(stats.f.sf(statistic, *freedom)),
+        p_value=float(special.fdtrc(*freedom, statistic)),
         degrees_of_freedom=freedom,
         pure_error_sd=float(np.sqrt(pure / freedom[1])),
     )
