@@ -37,7 +37,7 @@ def write_report(config: DictConfig, results: dict, checks: list, output: Path) 
     page = report.render_page(
         "The five-phase arc of the Σ-Model",
         "Two models of how a learner's schema coherence develops, three training regimes, and the "
-        "published pilot. Simulated and measured results stand in separate figures and columns.",
+        "published pilot. Every paragraph says what is simulated, measured, fitted or calculated.",
         sections,
         f"sigma_jax {sigma_jax.__version__}; command: python -m experiments.arc; configuration in "
         ".hydra/config.yaml beside this file; no random numbers are used.",
@@ -197,9 +197,9 @@ def _bifurcation_section(results: dict) -> report.Section:
         else ""
     )
     paragraph = (
-        "Exact equilibria (lines) and what slow sweeps of R₀ reach (triangles), held 2,000 epochs "
-        f"at each value: {'; '.join(sentences)}. Eq. 28 has a single attractor on either side of "
-        "R₀ = 1, so it returns the way it came: there is no hysteresis, and the paper's "
+        "Calculated: equilibria (lines). Simulated: slow sweeps of R₀ (triangles), held for 2,000 "
+        f"epochs at each value: {'; '.join(sentences)}. Eq. 28 has a single attractor on either "
+        "side of R₀ = 1, so it returns the way it came: there is no hysteresis, and the paper's "
         "σ_critical is the attractor itself." + extension
     )
     figure = report.bifurcation_figure({_title(v): panel for v, panel in panels.items()})
