@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -14,10 +15,12 @@ def prepare() -> None:
 
     Double precision; one host device a core, so that ensembles use all of them; a compilation
     cache on disk, which needs Equinox's runtime errors to become NaN (every program checks its
-    results); and NPROC=16, as JAX ≥ 0.10 can hang in batched factorisations on few cores.
+    results); and on JAX ≥ 0.10, which can hang in batched factorisations on few cores, NPROC=16:
+    only there, because it halves the speed of an ensemble on two cores.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("NPROC", "16")
+    if tuple(map(int, version("jax").split(".")[:2])) >= (0, 10):
+        os.environ.setdefault("NPROC", "16")
     os.environ.setdefault("EQX_ON_ERROR", "nan")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flags = os.environ.get("XLA_FLAGS", "")

@@ -327,7 +327,7 @@ def _gradients() -> Iterator[dict]:
             if size == 1:
                 return jnp.mean(_one(each[0], method) ** 2)
             solution = solvers.simulate_ensemble(
-                field, starts(size), TIMES, args=tuple(each.T), method=method, batch_size=125
+                field, starts(size), TIMES, args=tuple(each.T), method=method
             )
             return jnp.mean(finals(solution.ys, size) ** 2)
 
