@@ -33,7 +33,7 @@ run: $(INSTALLED) ## the main job: the five-phase arc and its report (ARGS='key=
 	@$(BIN)/python -m experiments.arc $(ARGS)
 
 test: lint ## lint, then all tests (ARGS='-k name' for pytest)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## style, format, types, and which room imports which
 	$(BIN)/ruff check .

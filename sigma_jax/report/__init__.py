@@ -12,6 +12,7 @@ from .figures import (
 )
 from .files import write_text, write_whole
 from .page import Section, render_page
+from .verdict_figures import verdict_figure
 
 __all__ = [
     "Check",
@@ -25,6 +26,7 @@ __all__ = [
     "phase_portrait_figure",
     "render_page",
     "sweep_figure",
+    "verdict_figure",
     "write_netcdf",
     "write_text",
     "write_whole",

@@ -2,33 +2,14 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which people with colour-vision deficiencies can tell apart.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-)
-GREY = "#777777"
+from .style import BLUE, GREEN, ORANGE, SKY, STYLE, VERMILION
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 2.0,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
 # From nothing to almost black would hide the curves: light greys, darker with every phase.
 _PHASE_SHADES = ("#ffffff", "#f2f2f2", "#e2e2e2", "#d0d0d0", "#bebebe", "#acacac")
 
@@ -46,7 +27,7 @@ def arc_figure(
     are the phases.
     """
     models, regimes = list(arcs), list(next(iter(arcs.values())))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(models),
             len(regimes),
@@ -101,7 +82,7 @@ def bifurcation_figure(panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     `panels[model]` holds `branch_r0` and, over it, `stable` and `unstable` (NaN where there is
     none); and `r0` and, over it, `up` and `down`. σ = 0 is drawn stable below R₀ = 1.
     """
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, squeeze=False
         )
@@ -146,7 +127,7 @@ def phase_portrait_figure(
     `panels[title]` holds `d_alpha` and `d_sigma` (`[rows, columns]`, per epoch), `stable` and
     `unstable` (`[points, 2]` of (α, σ)) and `paths`, a list of `[times, 2]`.
     """
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         count = len(panels)
         figure, axes = plt.subplots(
             2, (count + 1) // 2, figsize=(8.6, 7.6), sharex=True, sharey=True, squeeze=False
@@ -203,7 +184,7 @@ def fit_figure(panels: Mapping[str, Mapping]) -> Figure:
     label to (epochs, σ).
     """
     styles = [(VERMILION, "-"), (BLUE, "--"), (GREEN, "-.")]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(panels), figsize=(3.7 * len(panels), 3.8), sharey=True, squeeze=False
         )
@@ -243,7 +224,7 @@ def measured_phases_figure(
     rules = list(panels)
     conditions = list(panels[rules[0]])
     shades = ["#f7f7f7", "#d9d9d9", SKY, BLUE]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(rules),
             len(conditions),
@@ -280,7 +261,7 @@ def sweep_figure(
     x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"], labels: tuple[str, str]
 ) -> Figure:
     """One swept quantity against the swept parameter; `labels` are (x, y) with units."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panel = plt.subplots(figsize=(6.0, 3.8))
         panel.plot(x, y, ".", color=BLUE, ms=2, rasterized=True)
         panel.set_xlabel(labels[0])

@@ -1,6 +1,7 @@
 """The Σ-Model: state, rates, environment, equations and their variants, phases, calibration."""
 
 from .calibration import EXPLANATIONS, PilotFit, fit_pilot
+from .curve_model import COMPONENTS, CurveModel
 from .derived import (
     active_intersections,
     adjacent_possible,
@@ -26,6 +27,7 @@ from .derived import (
     reproduction_number,
     shortcut_set,
 )
+from .diffusion import Noise, stochastic_model
 from .environment import Conditions, Environment, Signal
 from .equilibria import (
     attention_equilibrium,
@@ -38,6 +40,8 @@ from .equilibria import (
     self_model_equilibrium,
 )
 from .executive import ExecutiveTargets
+from .passage import Escapes, escape_times, phase_passage
+from .passages import PhasesReached, passage_times
 from .phase_events import Transition, phase_transitions
 from .phase_noise import (
     first_passage,
@@ -57,6 +61,7 @@ from .phases import (
 from .pilot import CONDITIONS, STEPS_PER_EPOCH, PilotCurves, load_pilot
 from .quasi_static import quasi_static_sweep
 from .rates import Rates
+from .recovery import profile_pilot
 from .regimes import REGIMES, SURFACE_REWARD, regime
 from .signals import (
     AnalogicalTransfer,
@@ -88,6 +93,7 @@ from .vector_field import (
 )
 
 __all__ = [
+    "COMPONENTS",
     "CONDITIONS",
     "EXPLANATIONS",
     "PHASES",
@@ -103,7 +109,9 @@ __all__ = [
     "Breadth",
     "Conditions",
     "CoreCoherence",
+    "CurveModel",
     "Environment",
+    "Escapes",
     "Executive",
     "ExecutiveTargets",
     "ExistenceProofCoherence",
@@ -112,6 +120,8 @@ __all__ = [
     "InflatingSelfModel",
     "Margins",
     "MultimodalCoherence",
+    "Noise",
+    "PhasesReached",
     "PilotCurves",
     "PilotFit",
     "PrincipledPractice",
@@ -141,6 +151,7 @@ __all__ = [
     "discovery_rate",
     "domain_margins",
     "effective_decay",
+    "escape_times",
     "first_passage",
     "fit_pilot",
     "follow_phases",
@@ -157,11 +168,14 @@ __all__ = [
     "mastery_set",
     "obsolescence_rate",
     "passage_quantile",
+    "passage_times",
+    "phase_passage",
     "phase_transitions",
     "premature_probability",
     "printed_delta_star",
     "printed_phase_error",
     "printed_sigma_critical",
+    "profile_pilot",
     "quasi_static_sweep",
     "reachability",
     "regime",
@@ -172,6 +186,7 @@ __all__ = [
     "shortcut_set",
     "sigma_model",
     "state_margins",
+    "stochastic_model",
     "trajectory_margins",
     "transitions",
 ]

@@ -24,6 +24,8 @@ EXPLANATIONS = ("constant", "onset", "hysteretic onset")
 # Attention settles within a checkpoint: the measured curves bound its rate only from below.
 _FAST_ATTENTION = 20.0
 _METHOD = FixedStep(steps=4)
+START = {"epsilon_sigma": 4.0, "rho": 6.0, "sigma_0": 0.4}
+"""Where fits of the pilot start, per epoch."""
 
 
 class PilotFit(eqx.Module):
@@ -59,6 +61,25 @@ def fit_pilot(curves: PilotCurves, explanation: str = "onset") -> PilotFit:
     **Raises** `ValueError` for an unknown explanation, or an onset asked of a condition that
     never had one.
     """
+    predict, observed, runs, checkpoints = pilot_problem(curves, explanation)
+    curve = fit_curve(predict, observed, START, groups=runs)
+    return PilotFit(
+        condition=curves.condition,
+        explanation=explanation,
+        curve=curve,
+        lack=lack_of_fit(observed, curve.fitted, checkpoints, len(START)),
+        r0=_settled_r0(curve, predict.hysteretic, targeted=explanation != "constant"),
+        observations=len(runs),
+        left_out=int(curves.trained.sum()) * len(curves.sigma_hat) - len(runs),
+        epoch=np.asarray(predict.times),
+        sigma=np.asarray(predict.coherence(curve.estimate)).mean(axis=0),
+    )
+
+
+def pilot_problem(
+    curves: PilotCurves, explanation: str
+) -> tuple["PilotPrediction", np.ndarray, np.ndarray, np.ndarray]:
+    """What `fit_pilot` fits: the prediction, σ̂, and the run and checkpoint of each observation."""
     if explanation not in EXPLANATIONS:
         raise ValueError(
             f"unknown explanation {explanation!r}; choose one of {', '.join(EXPLANATIONS)}."
@@ -71,29 +92,17 @@ def fit_pilot(curves: PilotCurves, explanation: str = "onset") -> PilotFit:
     # Onsets lie in the middle between checkpoints: a grid of half intervals has them all.
     halves = np.linspace(0.0, curves.epoch[-1], 2 * (curves.epoch.size - 1) + 1)
     onset = np.full(len(measured), np.inf) if explanation == "constant" else curves.onset
-    predict = _Prediction(
+    predict = PilotPrediction(
         hysteretic=explanation == "hysteretic onset",
         onset=jnp.asarray(onset),
         times=jnp.asarray(halves),
         run=jnp.asarray(runs),
         time_index=jnp.asarray(2 * (checkpoints + 1)),
     )
-    start = {"epsilon_sigma": 4.0, "rho": 6.0, "sigma_0": 0.4}
-    curve = fit_curve(predict, measured[known], start, groups=runs)
-    return PilotFit(
-        condition=curves.condition,
-        explanation=explanation,
-        curve=curve,
-        lack=lack_of_fit(measured[known], curve.fitted, checkpoints, len(start)),
-        r0=_settled_r0(curve, predict.hysteretic, targeted=explanation != "constant"),
-        observations=len(runs),
-        left_out=int((~known).sum()),
-        epoch=halves,
-        sigma=np.asarray(predict.coherence(curve.estimate)).mean(axis=0),
-    )
+    return predict, measured[known], runs, checkpoints
 
 
-class _Prediction(eqx.Module):
+class PilotPrediction(eqx.Module):
     """σ of every observation, for given parameters. Data, so that fits share compiled code."""
 
     hysteretic: bool = eqx.field(static=True)
@@ -124,11 +133,12 @@ class _Prediction(eqx.Module):
 
 
 def _rates(parameters: dict, hysteretic: bool) -> Rates:
+    attention = parameters.get("gamma", _FAST_ATTENTION)
     return Rates(
         rho=parameters["rho"],
         epsilon_sigma=parameters["epsilon_sigma"],
-        gamma=_FAST_ATTENTION,
-        zeta_alpha=_FAST_ATTENTION,
+        gamma=attention,
+        zeta_alpha=attention,
         saturation=0.9 if hysteretic else 0.5,
     )
 

@@ -9,23 +9,39 @@ from .long_runs import simulate_resumable, sweep
 from .methods import Adaptive, FixedStep, Method
 from .runge_kutta import Tsit5
 from .simulation import Solution, simulate, simulate_ensemble
+from .stochastic import (
+    SDE,
+    EulerMaruyama,
+    Milstein,
+    Paths,
+    WeakEuler,
+    simulate_sde,
+    simulate_sde_ensemble,
+)
 
 __all__ = [
     "ARS232",
     "ETDRK4",
+    "SDE",
     "ARS232Printed",
     "Adaptive",
     "BoxReport",
     "Boxed",
     "ChunkStore",
+    "EulerMaruyama",
     "FixedStep",
     "Method",
+    "Milstein",
+    "Paths",
     "Solution",
     "Stop",
     "Tsit5",
+    "WeakEuler",
     "advance_until",
     "simulate",
     "simulate_ensemble",
     "simulate_resumable",
+    "simulate_sde",
+    "simulate_sde_ensemble",
     "sweep",
 ]

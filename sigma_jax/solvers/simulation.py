@@ -9,10 +9,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._check import concrete
+from .batches import in_batches, leading_size
 from .box import Boxed, BoxReport
 from .methods import Adaptive, FixedStep, Method
 
@@ -131,39 +131,17 @@ def simulate_ensemble(
     **Raises** `ValueError` as `simulate` does, and for leaves without a common leading axis.
     """
     _check_times(times, segment, jump_times, method)
-    size = _ensemble_size((y0, args))
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
-    devices = jax.devices()
-    batch_size = min(batch_size, -(-size // len(devices)))
-    batches = -(-size // (batch_size * len(devices))) * len(devices)
-    index = jnp.minimum(jnp.arange(batches * batch_size), size - 1)
-    batched = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf)[index].reshape(batches, batch_size, *jnp.shape(leaf)[1:]),
-        (y0, args),
-    )
     options = dict(method=method, segment=segment, jump_times=tuple(jump_times), throw=False)
-    solution = _simulate_batches(vector_field, batched, times, options, devices)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], solution)
+    return _simulate_batches(vector_field, (y0, args), times, options, batch_size)
 
 
 @eqx.filter_jit
-def _simulate_batches(vector_field, batched, times, options, devices) -> Solution:
-    @jax.checkpoint  # in reverse mode a batch is solved again rather than kept
+def _simulate_batches(vector_field, lanes, times, options, batch_size) -> Solution:
     def one_batch(batch):
         y0, args = batch
         return _simulate_batch(vector_field, y0, args, times, options)
 
-    def one_device(local):
-        if jax.tree.leaves(local)[0].shape[0] == 1:  # a loop of one would only cost its copies
-            done = one_batch(jax.tree.map(lambda leaf: leaf[0], local))
-            return jax.tree.map(lambda leaf: leaf[None], done)
-        return jax.lax.map(one_batch, local)
-
-    mesh = Mesh(np.array(devices), ("batch",))
-    spec = PartitionSpec("batch")
-    run = jax.shard_map(one_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    return run(batched)
+    return in_batches(one_batch, lanes, batch_size)
 
 
 def _simulate_batch(vector_field, y0, args, times, options) -> Solution:
@@ -174,7 +152,7 @@ def _simulate_batch(vector_field, y0, args, times, options) -> Solution:
 
     if not (isinstance(method, Adaptive) and isinstance(method.solver, diffrax.AbstractERK)):
         return one_by_one()
-    size = _ensemble_size(y0)
+    size = leading_size(y0)
     together: VectorField = jax.vmap(_as_function(vector_field), in_axes=(None, 0, 0))
     shared = dataclasses.replace(method, norm=_worst_rms_norm)
     solution = simulate(together, y0, times, args=args, **(options | {"method": shared}))
@@ -301,13 +279,3 @@ def _check_times(times: ArrayLike, segment: int | None, jump_times, method: Meth
     inside = [t for t in jump_times if grid[0] < t < grid[-1]]
     if isinstance(method, FixedStep) and not np.isin(inside, grid).all():
         raise ValueError(f"FixedStep needs every jump time among times; got {tuple(jump_times)}.")
-
-
-def _ensemble_size(tree: PyTree) -> int:
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
-    if len(sizes) != 1 or sizes == {()}:
-        raise ValueError(
-            "every leaf of y0 and args needs the same leading axis of trajectories; "
-            f"got leading axes {sorted(sizes)}."
-        )
-    return sizes.pop()[0]

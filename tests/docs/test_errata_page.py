@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sigma_jax.predictions import PREDICTIONS
+
 ROOT = Path(__file__).parents[2]
 ERRATA, CLAIMS = ROOT / "docs" / "errata.md", ROOT / "docs" / "claims.md"
 STATUSES = ("holds", "holds with a change", "does not hold", "not tested here")
@@ -59,14 +61,15 @@ def test_every_erratum_test_is_on_the_page() -> None:
 
 
 def test_every_claim_has_a_status_and_evidence() -> None:
-    claims = rows(CLAIMS, "C-") + rows(CLAIMS, "P")
-    ids = [row[0] for row in claims]
+    claims, predictions = rows(CLAIMS, "C-"), rows(CLAIMS, r"(?:P|M|H6\.)")
+    ids = [row[0] for row in claims + predictions]
     assert len(set(ids)) == len(ids)
-    assert [name for name in ids if name.startswith("P")] == [f"P{i}" for i in range(1, 10)]
-    for row in claims:
-        assert len(row) == 4, row
-        assert re.split(r"[:,;]| for ", row[2])[0] in STATUSES, row
-        assert row[3], row
+    assert [row[0] for row in predictions] == list(PREDICTIONS)
+    for width, table in ((4, claims), (5, predictions)):
+        for row in table:
+            assert len(row) == width, row
+            assert re.split(r"[:,;]| for | at | with | under | where ", row[-2])[0] in STATUSES, row
+            assert row[-1], row
 
 
 @pytest.mark.parametrize("page", [ERRATA, CLAIMS], ids=lambda page: page.name)

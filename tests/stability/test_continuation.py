@@ -1,6 +1,5 @@
 """Branches and special points against closed forms, the Σ-Model's own, and another program."""
 
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
