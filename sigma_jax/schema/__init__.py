@@ -41,7 +41,6 @@ from .equilibria import (
 )
 from .executive import ExecutiveTargets
 from .passage import Escapes, escape_times, phase_passage
-from .passages import PhasesReached, passage_times
 from .phase_events import Transition, phase_transitions
 from .phase_noise import (
     first_passage,
@@ -121,7 +120,6 @@ __all__ = [
     "Margins",
     "MultimodalCoherence",
     "Noise",
-    "PhasesReached",
     "PilotCurves",
     "PilotFit",
     "PrincipledPractice",
@@ -168,7 +166,6 @@ __all__ = [
     "mastery_set",
     "obsolescence_rate",
     "passage_quantile",
-    "passage_times",
     "phase_passage",
     "phase_transitions",
     "premature_probability",

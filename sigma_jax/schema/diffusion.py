@@ -99,6 +99,9 @@ def stochastic_model(model: SigmaModel, noise: Noise, *, breadth: bool = False) 
     here: the noise vanishes at it and the default depth equation does not pass it. `breadth` says
     whether the state follows breadth.
 
+    Steps of length h need s√h well below 1 (a fifth will do for normal increments). A longer one
+    can carry σ across 0, from where nothing returns: `Paths.box` counts such projections.
+
     Source: the paper's Appendix B (Eqs. 58 to 60).
     """
     frontier = model.environment.frontier

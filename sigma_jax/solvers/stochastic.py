@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import lineax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Key, PyTree
 
 from .._check import concrete
 from .batches import in_batches
@@ -21,7 +21,10 @@ Field = Callable[[ArrayLike, PyTree, Any], PyTree]
 
 
 class EulerMaruyama(eqx.Module):
-    """y + f h + g ΔW: strong order 1/2, weak order 1 (Kloeden & Platen 1992, §10.2)."""
+    """y + f h + g ΔW: strong order 1/2, weak order 1 (Kloeden & Platen 1992, §10.2).
+
+    For a scheme of your own, derive from this class and replace `step`.
+    """
 
     noise: ClassVar[Source] = NORMALS
 
@@ -32,7 +35,7 @@ class EulerMaruyama(eqx.Module):
 
 
 class WeakEuler(EulerMaruyama):
-    """Euler–Maruyama with increments ±√h: weak order 1, for distributions, several times faster.
+    """Euler–Maruyama with increments ±√h: weak order 1, for distributions, twice as fast.
 
     Means, probabilities and passage times converge as with `EulerMaruyama`; a single path
     approximates no Brownian path (Kloeden & Platen 1992, §14.1).
@@ -110,6 +113,8 @@ class Paths(eqx.Module):
     """The saved times."""
     ys: PyTree
     """The state at the saved times; `ys` at index 0 is `y0`."""
+    success: Bool[Array, ""]
+    """False if a saved value is not finite: usually the steps are too long for the drift."""
     box: BoxReport
     """In how many steps a component had to be projected into the box, and how far it was out."""
     key: Key[Array, ""]
@@ -190,8 +195,16 @@ def _simulate(sde, y0, times, keys, args, args_axis, scheme, steps, refine) -> P
         y0,
         ys,
     )
-    ts = jnp.broadcast_to(times, (*keys.shape, times.size))
-    return Paths(ts=ts, ys=ys, box=BoxReport(box.real.astype(jnp.int32), box.imag), key=keys)
+    success = jnp.ones(keys.shape, bool)
+    for leaf in jax.tree.leaves(ys):
+        success &= jnp.all(jnp.isfinite(leaf), axis=range(1, leaf.ndim))
+    return Paths(
+        ts=jnp.broadcast_to(times, (*keys.shape, times.size)),
+        ys=ys,
+        success=success,
+        box=BoxReport(box.real.astype(jnp.int32), box.imag),
+        key=keys,
+    )
 
 
 def _block_length(steps: int, refine: int) -> int:
@@ -326,6 +339,8 @@ def _check(sde: SDE, y0: PyTree, times: ArrayLike, key: Array, steps: int, refin
     grid = concrete(times)
     if grid is not None and not (np.isfinite(grid).all() and (np.diff(grid) > 0).all()):
         raise ValueError("times must be finite and increase.")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"the key must be one of `jax.random.key`; got an array of {key.dtype}.")
     if jax.random.key_data(key).shape[-1] != 2:
         raise ValueError(f"the key must be a Threefry key, JAX's default; got {key.dtype}.")
     bounds = (jax.tree.leaves(jax.tree.broadcast(bound, y0)) for bound in (sde.lower, sde.upper))

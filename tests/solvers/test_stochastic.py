@@ -369,6 +369,14 @@ def test_drift_and_hitting_times_of_brownian_motion():
     assert biases[1] < 0.6 * biases[0]
 
 
+def test_a_path_that_is_not_finite_says_so():
+    sde = solvers.SDE(lambda t, y, args: args * y**2, lambda t, y, args: jnp.zeros_like(y))
+    paths = solvers.simulate_sde_ensemble(
+        sde, jnp.ones((2, 1)), UNIT, keys=keys(2), steps=50, args=jnp.array([0.1, 100.0])
+    )
+    np.testing.assert_array_equal(paths.success, [True, False])
+
+
 # Bad input --------------------------------------------------------------------------------------
 
 
@@ -389,6 +397,7 @@ def one(**changes):
         (lambda: one(times=np.array([0.0, 1.0, 1.0])), "must be finite and increase"),
         (lambda: one(times=np.array([0.0, np.inf])), "must be finite and increase"),
         (lambda: one(key=jax.random.key(0, impl="rbg")), "must be a Threefry key"),
+        (lambda: one(key=jax.random.PRNGKey(0)), "must be one of `jax.random.key`"),
         (
             lambda: one(sde=solvers.SDE(GBM.drift, GBM.diffusion, 0.0, 0.5)),
             "y0 must lie in the box, here from 0.0 to 0.5",
