@@ -177,8 +177,12 @@ def _search(x: np.ndarray, trim: float) -> _Search:
     line = np.linalg.qr(np.column_stack([np.ones_like(x), position]))[0]
     hinges = np.maximum(position - breaks[:, None], 0.0)
     hinges -= (hinges @ line) @ line.T
-    hinges /= np.linalg.norm(hinges, axis=1, keepdims=True)
-    return _Search(line, candidates, hinges)
+    lengths = np.linalg.norm(hinges, axis=1)
+    bent = lengths > 1e-12  # next to an x far from all others a hinge is a straight line
+    if not bent.any():
+        raise ValueError("no candidate break: all x but one or two are too close together.")
+    hinges = hinges[bent] / lengths[bent, None]
+    return _Search(line, candidates[bent], hinges)
 
 
 def _null(search, noise, alternative):
