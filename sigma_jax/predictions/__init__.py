@@ -14,7 +14,7 @@ from .p7 import P7
 from .p8 import P8
 from .p9 import P9
 from .population import HORIZON, TIMES, Population, simulate_population
-from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict
+from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, decide
 
 PREDICTIONS = {p.name: p for p in (P1, P2, P3, P4, P5, P6, P7, P8, P9, M1, H6_1, H6_2, H6_3)}
 """Every prediction by name."""
@@ -42,5 +42,6 @@ __all__ = [
     "Prediction",
     "Study",
     "Verdict",
+    "decide",
     "simulate_population",
 ]

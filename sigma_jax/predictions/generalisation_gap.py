@@ -14,7 +14,7 @@ from ..statistics import FalsePositiveRate, TestResult, false_positive_rate, pai
 from .behaviour import ITEMS
 from .nulls import NULL_ALPHA
 from .population import Population
-from .registration import FAMILY_ALPHA, Picture, Study, Verdict, decide, generator
+from .registration import FAMILY_ALPHA, Picture, Study, Verdict, decide, generator, numbers
 
 _EFFECT = 0.5
 
@@ -76,11 +76,7 @@ def _compare(key, study, simulate, path, tested) -> tuple[Verdict, "_Change", np
         outcome="not testable here",
         reason="",
         effect="change of the gap, familiar less structural items (share solved)",
-        estimate=change.gap.estimate,
-        low=change.gap.low,
-        high=change.gap.high,
-        p_value=change.gap.p_value,
-        n=change.gap.n,
+        **numbers(change.gap),
         null_rate=change.null_rate,
         power=gap_power(study.n),
         picture=Picture(

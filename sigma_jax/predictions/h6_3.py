@@ -8,7 +8,7 @@ from ..statistics import false_positive_rate, paired
 from .generalisation_gap import forgetful_rates, gap_power, gap_verdicts, principled_practice
 from .nulls import NULL_ALPHA
 from .population import Population, simulate_population
-from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator
+from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator, numbers
 
 _RETRIEVAL = (0.3, 0.6)
 _PLANNED = 500
@@ -56,11 +56,7 @@ def _published(key: Key[Array, ""], study: Study) -> Verdict:
             "string of the structural test is in their extra training batches."
         ),
         effect="change of the gap between accuracies, additive less baseline (share)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(np.array(p_values), NULL_ALPHA),
         power=gap_power(difference.size),
         picture=Picture(

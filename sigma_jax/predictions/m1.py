@@ -25,6 +25,7 @@ from .registration import (
     Verdict,
     decide,
     generator,
+    numbers,
 )
 
 _EFFECT = 0.5
@@ -172,11 +173,7 @@ def _published(key: Key[Array, ""], study: Study) -> Verdict:
             "written curve, and the intervention trains on the test's strings."
         ),
         effect="final accuracy out of distribution, additive less baseline (percentage points)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=two_group_rate(
             lambda a, b: welch(a, b, alternative="greater").p_value,
             centred,

@@ -9,6 +9,7 @@ from .behaviour import item_accuracy
 from .nulls import NULL_ALPHA
 from .population import Population, simulate_population
 from .registration import (
+    ENOUGH_POWER,
     FAMILY_ALPHA,
     Outcome,
     Picture,
@@ -16,12 +17,12 @@ from .registration import (
     Study,
     Verdict,
     generator,
+    joint_power,
 )
 
 _HEAVY, _MODERATE = 0.8, 0.3
 _ASSISTANCE = 0.05
 _EFFECT = 0.5
-_ENOUGH = 0.8
 _PLANNED = 500
 _DIRECTIONS = {"coherence": "less", "breadth": "greater", "overconfidence": "greater"}
 
@@ -42,7 +43,9 @@ def _registered(key: Key[Array, ""], study: Study) -> Verdict:
     results = _compare(heavy, moderate)
     part = _weakest(results)
     size = cohens_d(heavy[part], moderate[part])
-    power = _joint_power(power_of_t(_EFFECT, study.n, alpha=FAMILY_ALPHA, alternative="greater"))
+    power = joint_power(
+        power_of_t(_EFFECT, study.n, alpha=FAMILY_ALPHA, alternative="greater"), len(_DIRECTIONS)
+    )
     outcome, why = _decision(part, results[part], power)
     zeta = heavy["overconfidence"].mean(), moderate["overconfidence"].mean()
     return Verdict(
@@ -94,8 +97,9 @@ def _repaired(key: Key[Array, ""], study: Study) -> Verdict:
     results = _slopes(exposure, outcomes)
     part = _weakest(results)
     # The upper and the lower half of exposure compared: no more powerful than the slope.
-    power = _joint_power(
-        power_of_t(_EFFECT, study.n // 2, alpha=FAMILY_ALPHA, alternative="greater")
+    power = joint_power(
+        power_of_t(_EFFECT, study.n // 2, alpha=FAMILY_ALPHA, alternative="greater"),
+        len(_DIRECTIONS),
     )
     outcome, why = _decision(part, results[part], power)
     zeta = slope(exposure, latent["overconfidence"]).estimate
@@ -169,17 +173,12 @@ def _decision(part: str, weakest: TestResult, power: float) -> tuple[Outcome, st
     """The registered decision on the joint claim, from its weakest part."""
     if weakest.p_value < FAMILY_ALPHA:
         return "supported", f"All three parts hold, {part} the least (p = {weakest.p_value:.2g})."
-    if power >= _ENOUGH:
+    if power >= ENOUGH_POWER:
         return "refuted", (
             f"In a study with power {power:.2f}, {part} does not go the claimed way (p = "
             f"{weakest.p_value:.2g})."
         )
     return "not testable here", f"The study's power is only {power:.2f}."
-
-
-def _joint_power(power: float) -> float:
-    """The least power of a joint claim whose three parts have `power` each (Bonferroni)."""
-    return max(0.0, 1.0 - len(_DIRECTIONS) * (1.0 - power))
 
 
 def _null_of_groups(
@@ -226,8 +225,8 @@ P2 = Prediction(
     statistic="Welch's t for each part, joined by intersection and union (the largest p)",
     alpha=FAMILY_ALPHA,
     planned_n=_PLANNED,
-    planned_power=_joint_power(
-        power_of_t(_EFFECT, _PLANNED, alpha=FAMILY_ALPHA, alternative="greater")
+    planned_power=joint_power(
+        power_of_t(_EFFECT, _PLANNED, alpha=FAMILY_ALPHA, alternative="greater"), len(_DIRECTIONS)
     ),
     simulation=(
         "One domain; n learners with Ω = 0.8 against n with Ω = 0.3, equal training signal. "

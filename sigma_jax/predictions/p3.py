@@ -18,7 +18,16 @@ from ..statistics import (
 )
 from .nulls import NULL_ALPHA
 from .population import TIMES, Population, simulate_population
-from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator
+from .registration import (
+    ENOUGH_POWER,
+    FAMILY_ALPHA,
+    Picture,
+    Prediction,
+    Study,
+    Verdict,
+    generator,
+    joint_power,
+)
 
 _FRONTIERS = (0.5, 2.0)
 _SHOCK = 1.5
@@ -28,7 +37,6 @@ _WINDOW = 20.0
 _VARIED = ("eta_max", "lambda_c", "rho", "epsilon_sigma")
 _SPREAD = 0.15
 _DIFFERENCE = 0.1
-_ENOUGH = 0.8
 _POWER_STUDIES = 200
 _PLANNED = 500
 
@@ -120,8 +128,8 @@ def _repaired(cohort: _Cohort, null_rate: FalsePositiveRate, power: float) -> Ve
     held_out = cross_validate(_design(cohort.relative), _design(cohort.depth), gained)
     favoured = {"first": "relative depth", "second": "absolute depth", "neither": "neither"}
     explained = [r_squared(_design(x), gained) for x in (cohort.relative, cohort.depth)]
-    joint_power = max(0.0, 1.0 - len(_EFFORTS) * (1.0 - power))  # Bonferroni
-    outcome = "refuted" if joint_power >= _ENOUGH else "not testable here"
+    joint = joint_power(power, len(_EFFORTS))
+    outcome = "refuted" if joint >= ENOUGH_POWER else "not testable here"
     if _one_sided(result) < FAMILY_ALPHA:
         outcome = "supported"
     return Verdict(
@@ -135,9 +143,9 @@ def _repaired(cohort: _Cohort, null_rate: FalsePositiveRate, power: float) -> Ve
             + ", ".join(f"{results[f].statistic:.1f} at f = {f:g}" for f in _EFFORTS)
             + f". At f = {weakest:g}, R² is {explained[0]:.2f} for relative and "
             f"{explained[1]:.2f} for absolute depth, and cross-validation favours "
-            f"{favoured[held_out.favours]}; the power is {joint_power:.2f}."
+            f"{favoured[held_out.favours]}; the power is {joint:.2f}."
         ),
-        power=joint_power,
+        power=joint,
         null_rate=null_rate,
         **_findings(result),
         picture=_picture(

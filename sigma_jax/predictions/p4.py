@@ -17,6 +17,8 @@ from .registration import (
     Verdict,
     decide,
     generator,
+    joint_power,
+    numbers,
 )
 
 _YEAR = 20.0
@@ -57,11 +59,7 @@ def _registered(key: Key[Array, ""], study: Study) -> Verdict:
             f"{result.estimate:.4f} per epoch)."
         ),
         effect="growth of shortcut depth less growth of own depth (per epoch)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(np.array(p_values), NULL_ALPHA),
         power=_paired_power(study.n),
         picture=Picture(
@@ -85,7 +83,7 @@ def _repaired(key: Key[Array, ""], study: Study) -> Verdict:
     }
     weakest = max(results, key=lambda name: results[name].p_value)
     result = results[weakest]
-    power = max(0.0, 1.0 - len(results) * (1.0 - _paired_power(study.n)))
+    power = joint_power(_paired_power(study.n), len(results))
     outcome, why = decide(result, FAMILY_ALPHA, power=power)
     ungated = {
         name: _delegated(start, learners, sigma_critical=0.0) for name, learners in groups.items()
@@ -105,11 +103,7 @@ def _repaired(key: Key[Array, ""], study: Study) -> Verdict:
             "shortcuts outgrow it, at 37 % against the frontier's 10 % a year, is put in."
         ),
         effect=f"change of |D*| in {weakest} agents (share of sub-tasks)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=_null(change, weakest, study, rng),
         power=power,
         picture=Picture(

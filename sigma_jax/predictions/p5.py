@@ -14,7 +14,17 @@ from ..schema import (
 from ..statistics import TestResult, cohens_d, mann_whitney, power_of_t
 from .nulls import two_group_rate
 from .population import HORIZON, TIMES, Population, simulate_population
-from .registration import FAMILY_ALPHA, Outcome, Picture, Prediction, Study, Verdict, generator
+from .registration import (
+    ENOUGH_POWER,
+    FAMILY_ALPHA,
+    Outcome,
+    Picture,
+    Prediction,
+    Study,
+    Verdict,
+    generator,
+    numbers,
+)
 
 _HEAVY, _MODERATE = 0.5, 0.3
 _LATE_PSI = 0.35
@@ -22,7 +32,6 @@ _NEVER = 2.0 * HORIZON
 _EFFECT = 0.5
 _PLANNED = 500
 _EFFICIENCY = 3.0 / np.pi
-_ENOUGH = 0.8
 
 Delays = Float[np.ndarray, " agents"]
 
@@ -58,11 +67,7 @@ def _registered(
             f"{-np.median(delays[1]):g} under moderate pressure), the opposite of the claim."
         ),
         effect="P(Δt is longer under heavy than under moderate pressure)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=two_group_rate(
             lambda a, b: mann_whitney(a, b, alternative="less").p_value,
             delays[2],
@@ -97,11 +102,7 @@ def _repaired(
             "and Eq. 28 contains Ω."
         ),
         effect="P(Δt is longer under heavy than under moderate pressure)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=two_group_rate(
             lambda a, b: mann_whitney(a, b).p_value,
             delays[2],
@@ -167,7 +168,7 @@ def _decision(result: TestResult, power: float) -> tuple[Outcome, str]:
             "Heavy pressure lengthens the time from mastery to intersection: Δt is longer than "
             f"under moderate pressure with probability {result.estimate:.2f}."
         )
-    if power >= _ENOUGH:
+    if power >= ENOUGH_POWER:
         return "refuted", f"A study with power {power:.2f} finds no difference."
     return "not testable here", f"The study's power is only {power:.2f}."
 

@@ -15,7 +15,7 @@ from ..statistics import (
 )
 from .nulls import NULL_ALPHA
 from .population import simulate_population
-from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator
+from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator, numbers
 
 _MINIMUM = 0.10
 """The registered gain in R² of the multiplicative over the additive regression."""
@@ -119,11 +119,7 @@ def _repaired(key: Key[Array, ""], study: Study) -> Verdict:
             "product against the sum. It waits for a Ψ measured in behaviour."
         ),
         effect="coefficient of √(q₁q₂) beside the additive terms (1 by Eq. 18, 0 by a sum)",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(np.array(null), NULL_ALPHA),
         power=float(np.mean(powers)),
         picture=Picture(
@@ -169,11 +165,7 @@ def _published(key: Key[Array, ""], study: Study) -> Verdict:
             "the four bins of a run taken as independent."
         ),
         effect="coefficient of σ̃² (checkpoints per unit of σ̃²); positive if superlinear",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(p_values(straight, study.null_studies), NULL_ALPHA),
         power=float(np.mean(p_values(straight + bend, _POWER_STUDIES) < FAMILY_ALPHA)),
         picture=Picture(

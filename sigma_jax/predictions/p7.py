@@ -19,6 +19,7 @@ from .registration import (
     Verdict,
     decide,
     generator,
+    numbers,
 )
 
 _PLANNED = 5
@@ -77,11 +78,7 @@ def _registered(rng: np.random.Generator, measured: _Measured, study: Study) -> 
             f"true correlation of {_STRONG} is found in {level:.0%} of studies."
         ),
         effect="Spearman's correlation of V_A with rank stability, five benchmarks",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(np.array(null), NULL_ALPHA),
         power=float(np.mean(_p_values(rng, _STRONG, _PLANNED) < FAMILY_ALPHA)),
         picture=_picture(measured, few),
@@ -117,11 +114,7 @@ def _repaired(rng: np.random.Generator, measured: _Measured, study: Study) -> Ve
             "coherence. Which part dominates depends on how the benchmarks were drawn."
         ),
         effect="Spearman's correlation of V_A with rank stability between versions",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(np.array(null), NULL_ALPHA),
         power=power,
         picture=_picture(measured, slice(None)),

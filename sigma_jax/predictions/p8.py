@@ -8,7 +8,7 @@ from scipy import special
 from ..statistics import false_positive_rate, slope, spearman
 from .nulls import NULL_ALPHA
 from .population import simulate_population
-from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator
+from .registration import FAMILY_ALPHA, Picture, Prediction, Study, Verdict, generator, numbers
 
 _RATE = 0.3
 """ρ_θ, per epoch: as fast as shortcuts erode σ in the default regime (ε_σ Ω_SL)."""
@@ -46,11 +46,7 @@ def _registered(key: Key[Array, ""], study: Study) -> Verdict:
             "certain; what can fail is that the transfer is proportional."
         ),
         effect="Spearman's correlation of the σ gained with ωσ",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(np.array(null), NULL_ALPHA),
         power=_correlation_power(rng, study.n),
         picture=_picture(similarity, source, gain),
@@ -102,11 +98,7 @@ def _repaired(key: Key[Array, ""], study: Study) -> Verdict:
             "Eq. 41's own rate has exponent 2 in σ."
         ),
         effect="exponent of ωσ in the σ gained, less one",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(p_values(1.0, study.null_studies), NULL_ALPHA),
         power=power,
         picture=_picture(similarity, source, gain),

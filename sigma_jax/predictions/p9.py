@@ -29,6 +29,7 @@ from .registration import (
     Verdict,
     decide,
     generator,
+    numbers,
 )
 
 _EVALUATIONS = TIMES[1:]
@@ -98,11 +99,7 @@ def _registered(key: Key[Array, ""], study: Study) -> Verdict:
             "the accuracy is σ·δ_rel: it contains the σ whose growth defines the phase."
         ),
         effect="share of learners whose slope rises at the break, by the naive t test",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=naive_rate,
         power=float(np.mean(valid_p_values(bent) < FAMILY_ALPHA)),
         picture=_curves(answered, learners.crossing, "σ crosses its critical value (median)"),
@@ -144,11 +141,7 @@ def _repaired(key: Key[Array, ""], study: Study) -> Verdict:
             "happens at it."
         ),
         effect="share of break intervals with the crossing, less that of the better neighbour",
-        estimate=result.estimate,
-        low=result.low,
-        high=result.high,
-        p_value=result.p_value,
-        n=result.n,
+        **numbers(result),
         null_rate=false_positive_rate(_p_values(shuffled), NULL_ALPHA),
         power=power,
         picture=Picture(

@@ -13,6 +13,9 @@ from ..statistics import FalsePositiveRate, TestResult
 FAMILY_ALPHA = 0.05 / 8
 """The paper's level: Bonferroni over eight predictions."""
 
+ENOUGH_POWER = 0.8
+"""A study that finds nothing refutes a claim only if it would have found it this often."""
+
 Outcome = Literal["supported", "refuted", "not testable here"]
 
 
@@ -137,12 +140,31 @@ def decide(
         return "not testable here", f"Undecided about the registered {minimum:g}: {found}."
     if result.high <= 0:
         return "refuted", f"The effect goes the other way: {found}."
-    if power >= 0.8:
+    if power >= ENOUGH_POWER:
         return "refuted", (
             f"The study had power {power:.2f} and did not find it: p = {result.p_value:.2g}, "
             f"{found}."
         )
     return "not testable here", f"The study's power is only {power:.2f}: {found}."
+
+
+def joint_power(power: float, parts: int) -> float:
+    """The least power of a claim that holds only if all of its `parts` do, each with `power`.
+
+    Bonferroni's inequality: it does not matter how the parts depend on one another.
+    """
+    return max(0.0, 1.0 - parts * (1.0 - power))
+
+
+def numbers(result: TestResult) -> dict:
+    """A test's effect, interval, p-value and n, as a `Verdict` takes them."""
+    return {
+        "estimate": result.estimate,
+        "low": result.low,
+        "high": result.high,
+        "p_value": result.p_value,
+        "n": result.n,
+    }
 
 
 def generator(key: Key[Array, ""]) -> np.random.Generator:

@@ -12,7 +12,7 @@ from ..predictions import Picture
 from .style import BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILION
 
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
-_LABEL_WIDTH = 40
+_LABEL_WIDTH, _TICK_WIDTH = 40, 16
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
@@ -52,9 +52,13 @@ def _samples(panel: Axes, picture: Picture) -> None:
             showfliers=False,
             medianprops={"color": "black", "lw": 2},
         )
-    narrow = max(12, 36 // len(picture.series))
-    labels = [textwrap.fill(label, narrow, break_long_words=False) for label in picture.series]
-    panel.set_xticks(range(len(labels)), labels, fontsize=11 if len(labels) < 5 else 7.5)
+    if len(picture.series) > 4:
+        panel.set_xticks(range(len(picture.series)), list(picture.series), fontsize=9)
+        panel.tick_params("x", rotation=30)
+        plt.setp(panel.get_xticklabels(), ha="right", rotation_mode="anchor")
+    else:
+        labels = [textwrap.fill(label, _TICK_WIDTH) for label in picture.series]
+        panel.set_xticks(range(len(labels)), labels)
     for place, (label, height) in enumerate(picture.marks.items()):
         panel.axhline(height, color="black", lw=1, ls=_DASHES[1 + place], label=label)
     _legend(panel, len(picture.marks))

@@ -5,19 +5,12 @@ from .checkpoint import ChunkStore
 from .events import Stop, advance_until
 from .exponential import ETDRK4
 from .imex import ARS232, ARS232Printed
+from .ito import SDE, EulerMaruyama, Milstein, WeakEuler
 from .long_runs import simulate_resumable, sweep
 from .methods import Adaptive, FixedStep, Method
 from .runge_kutta import Tsit5
 from .simulation import Solution, simulate, simulate_ensemble
-from .stochastic import (
-    SDE,
-    EulerMaruyama,
-    Milstein,
-    Paths,
-    WeakEuler,
-    simulate_sde,
-    simulate_sde_ensemble,
-)
+from .stochastic import Paths, simulate_sde, simulate_sde_ensemble
 
 __all__ = [
     "ARS232",

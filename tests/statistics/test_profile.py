@@ -93,7 +93,9 @@ def test_correlated_errors_widen_a_line_to_the_sandwich():
 
 def test_a_curved_profile_agrees_with_nested_minimisation():
     profile = statistics.profile_likelihood(exponential, DECAY_DATA, {"a": 1.0, "b": 1.0})
-    basis = lambda b: np.exp(-b * X)  # noqa: E731
+
+    def basis(b):
+        return np.exp(-b * X)
 
     def rss(b):
         """The best `a` is linear regression through the origin."""
