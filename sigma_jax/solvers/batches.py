@@ -9,12 +9,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 
-def in_batches(function: Callable[[PyTree], PyTree], lanes: PyTree, batch_size: int) -> PyTree:
+def in_batches(
+    function: Callable[[PyTree], PyTree], lanes: PyTree, batch_size: int, multiple: int = 1
+) -> PyTree:
     """`function(lanes)`, computed batch by batch over the leading axis, sharded over all devices.
 
     `function` maps a pytree whose leaves are `[batch, ...]` to another; every leaf of `lanes` has
-    the same leading axis. Batches are of equal size, `batch_size` at most; the last is filled up
-    with copies of the last lane.
+    the same leading axis. Batches are of equal size, `batch_size` at most and a multiple of
+    `multiple`; the last is filled up with copies of the last lane.
 
     **Raises** `ValueError` for leaves without a common leading axis, or a batch size below one.
     """
@@ -23,7 +25,7 @@ def in_batches(function: Callable[[PyTree], PyTree], lanes: PyTree, batch_size: 
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
     devices = jax.devices()
     batches = -(-size // (batch_size * len(devices))) * len(devices)
-    batch_size = -(-size // batches)
+    batch_size = -(-size // (batches * multiple)) * multiple
     index = jnp.minimum(jnp.arange(batches * batch_size), size - 1)
 
     def split(leaf):
@@ -44,7 +46,9 @@ def in_batches(function: Callable[[PyTree], PyTree], lanes: PyTree, batch_size: 
     spec = PartitionSpec("batch")
     run = jax.shard_map(one_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     done = run(jax.tree.map(split, lanes))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], done)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(batches * batch_size, *leaf.shape[2:])[:size], done
+    )
 
 
 def leading_size(tree: PyTree) -> int:

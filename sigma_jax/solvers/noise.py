@@ -102,6 +102,42 @@ SIGNS = Source(32, _sign_words, _sign)
 order 1 at a small part of the cost (Kloeden & Platen 1992, §14.1)."""
 
 
+def increments(
+    source: Source,
+    keys: Key[Array, " paths"],
+    first: Int[Array, ""],
+    count: int,
+    components: int,
+    h: Float[Array, ""],
+) -> Callable[[Int[Array, ""]], Float[Array, "components paths"]]:
+    """Draw the increments over `count` steps of length `h`, from step `first` on.
+
+    `first` is a multiple of `count`. **Returns** a function from a step's number to its increments,
+    which are a function of the key, that number and the component alone.
+    """
+    aligned = count % source.steps == 0 or source.steps % count == 0
+    origin = first // source.steps
+    numbers = origin + jnp.arange(-(-count // source.steps) + (not aligned))
+    drawn = source.draw(keys, numbers, components)
+
+    def of_step(number):
+        draw, place = drawn[number // source.steps - origin], number % source.steps
+        return source.deviates(draw, place, jnp.sqrt(h))
+
+    return of_step
+
+
+def summed(
+    of_step: Callable[[Int[Array, ""]], Float[Array, "components paths"]],
+    first: Int[Array, ""],
+    count: int,
+) -> Float[Array, "components paths"]:
+    """The increments of `count` successive steps together."""
+    if count == 1:
+        return of_step(first)
+    return jnp.sum(jax.vmap(of_step)(first + jnp.arange(count)), axis=0)
+
+
 # Minimax-like fits at Chebyshev nodes on [0, (π/4)²], in x²; absolute error below 2e-8.
 _SINE = (-0.16666664, 0.008332748, -0.0001958789)
 _COSINE = (0.041666664, -0.0013888302, 2.4547942e-05)

@@ -14,7 +14,7 @@ from .._check import concrete
 from .batches import in_batches
 from .box import ROUND_OFF_ULPS, BoxReport
 from .ito import SDE, EulerMaruyama
-from .noise import Source
+from .noise import increments, summed
 
 
 class Paths(eqx.Module):
@@ -80,14 +80,14 @@ def _simulate(sde, y0, times, keys, args, args_axis, scheme, steps, refine) -> P
 
         def block(carry, origin):
             number = (first + origin) * refine
-            noise = _noise(scheme.noise, keys, number, length * refine, components, h / refine)
+            noise = increments(scheme.noise, keys, number, length * refine, components, h / refine)
 
             def step(carry, i):
                 # The state is projected here rather than where it was made: XLA's CPU compiler
                 # computes each leaf by itself, and a report on the new leaves would compute all
                 # of them again.
                 y, box = _into_box(carry, lower, upper)
-                dw = _sum(noise, number + i * refine, refine)
+                dw = summed(noise, number + i * refine, refine)
                 t = start + (origin + i).astype(h.dtype) * h
                 return (every_step(t, y, args, h, _shaped_like(y, dw)), box), None
 
@@ -122,30 +122,6 @@ def _block_length(steps: int, refine: int) -> int:
     """The largest divisor of `steps` with at most 32 deviates: more would not stay in cache."""
     most = max(1, min(steps, 32 // refine))
     return next(length for length in range(most, 0, -1) if steps % length == 0)
-
-
-def _noise(source: Source, keys, first, count: int, components: int, h: Array):
-    """Draw the increments over `count` steps of length `h` from `first`, a multiple of `count`.
-
-    **Returns** a function from a step's number to its increments, `[components, paths]`.
-    """
-    aligned = count % source.steps == 0 or source.steps % count == 0
-    origin = first // source.steps
-    numbers = origin + jnp.arange(-(-count // source.steps) + (not aligned))
-    drawn = source.draw(keys, numbers, components)
-
-    def increments(number):
-        draw, place = drawn[number // source.steps - origin], number % source.steps
-        return source.deviates(draw, place, jnp.sqrt(h))
-
-    return increments
-
-
-def _sum(increments, first, count: int) -> Float[Array, "components paths"]:
-    """The increments of `count` steps together."""
-    if count == 1:
-        return increments(first)
-    return jnp.sum(jax.vmap(increments)(first + jnp.arange(count)), axis=0)
 
 
 def _shaped_like(y: PyTree, values: Float[Array, "components paths"]) -> PyTree:

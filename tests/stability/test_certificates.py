@@ -1,0 +1,403 @@
+"""Certificates of a matrix against its exponential, its spectrum and closed forms."""
+
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sigma_jax.stability.certificates import CROUZEIX_PALENCIA, Certificate, certify, envelope
+from sigma_jax.stability.spectral_split import Dichotomy
+
+TIMES = np.array([0.0, 0.03, 0.3, 1.0, 3.0, 10.0, 100.0])
+ROUND_OFF = 1e-10  # of the exponential computed by SciPy, relative
+NORMAL_GATES = ("numerical_range_gate", "lyapunov_gate", "small_gain_gate", "pseudospectral_gate")
+
+certify_many = eqx.filter_jit(
+    lambda matrices, **options: eqx.filter_vmap(
+        lambda matrix: certify(matrix, kreiss_points=0, **options)
+    )(matrices)
+)
+envelopes = jax.jit(jax.vmap(lambda found: envelope(found, jnp.asarray(TIMES))))
+
+
+def zoo(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """One matrix of each kind: stable, unstable, defective, and very far from normal."""
+    g, v = rng.standard_normal((2, size, size))
+    half = max(1, size // 2)
+    rotation = np.linalg.qr(g)[0]
+    abscissa = np.linalg.eigvals(v).real.max()
+    rates = 10 ** rng.uniform(-3, 2, size)
+    return {
+        "gaussian": g / np.sqrt(size) - rng.uniform(0, 2) * np.eye(size),
+        "unstable": g * 10 ** rng.uniform(-2, 2),
+        "nearly unstable": v - (abscissa + 10 ** rng.uniform(-6, 0)) * np.eye(size),
+        "triangular": np.triu(g * 10 ** rng.uniform(0, 2), 1) - np.diag(rng.uniform(0.05, 3, size)),
+        "defective": np.eye(size, k=1) * 10 ** rng.uniform(-1, 1.5)
+        - rng.uniform(0.01, 1) * np.eye(size),
+        "graded": np.linalg.solve(v, -rates[:, None] * v),
+        "normal": -(rotation * rates) @ rotation.T,
+        "rotation": g - g.T - np.diag(10 ** rng.uniform(-4, 0, size)),
+        "low rank": g[:, :half] @ v[:half] / size - 0.1 * np.eye(size),
+        "cascade": np.diag(rng.uniform(1, 50, size - 1), -1) - np.eye(size),
+    }
+
+
+def true_norms(matrix, times=TIMES) -> np.ndarray:
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # overflow of an unstable exponential
+        return np.linalg.norm(scipy.linalg.expm(times[:, None, None] * matrix), 2, axis=(1, 2))
+
+
+def violations(matrices, found, times=TIMES, bounds=None) -> int:
+    """How many (matrix, time) pairs have an exponential above its envelope; none may be NaN."""
+    bounds = np.asarray(envelopes(found) if bounds is None else bounds)
+    assert not np.isnan(bounds).any()
+    count = 0
+    for matrix, bound in zip(matrices, bounds, strict=True):
+        bounded = bound < 1e250  # beyond it the exponential itself overflows
+        count += np.sum(true_norms(matrix, times[bounded]) > bound[bounded] * (1 + ROUND_OFF))
+    return int(count)
+
+
+def drawn(seed: int, size: int, count: int) -> tuple[list[str], np.ndarray]:
+    rng = np.random.default_rng([seed, size])
+    pairs = [pair for _ in range(count) for pair in zoo(rng, size).items()]
+    return [name for name, _ in pairs], np.array([matrix for _, matrix in pairs])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_envelope_is_never_below_the_exponential(size):
+    names, matrices = drawn(0, size, 25)
+    found = certify_many(jnp.asarray(matrices))
+    assert violations(matrices, found) == 0
+    gate, abscissa = np.asarray(found.lyapunov_gate), np.linalg.eigvals(matrices).real.max(-1)
+    assert (abscissa[gate] < 1e-8).all()
+    # And it proves something: nearly all that is stable, but for transients beyond precision.
+    tame = np.isin(names, ["gaussian", "nearly unstable", "normal", "rotation", "low rank"])
+    assert gate[tame & (abscissa < -1e-5)].all()
+    assert (gate == (abscissa < 0)).mean() > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [4, 5, 6, 8, 9, 10, 11, 12])
+def test_envelope_is_never_below_the_exponential_in_more_dimensions(size):
+    _, matrices = drawn(1, size, 25)
+    assert violations(matrices, certify_many(jnp.asarray(matrices))) == 0
+
+
+@pytest.mark.slow
+def test_envelope_holds_at_64_dimensions():
+    names, matrices = drawn(2, 64, 1)
+    found = certify_many(jnp.asarray(matrices))
+    assert violations(matrices, found) == 0
+    gates = dict(zip(names, np.asarray(found.lyapunov_gate), strict=True))
+    assert gates["nearly unstable"]
+    assert gates["normal"]
+    assert gates["rotation"]
+
+
+def test_envelope_holds_in_single_precision():
+    """The bounds allow for the round-off of the precision they are computed in."""
+    _, matrices = drawn(3, 5, 20)
+    single = matrices.astype(np.float32)
+    found = certify_many(jnp.asarray(single))
+    assert found.numerical_abscissa.dtype == jnp.float32
+    bounds = np.asarray(eqx.filter_vmap(envelope, in_axes=(0, None))(found, TIMES), float)
+    bounds[bounds > 1e38] = np.inf
+    # A time is rounded to single precision too, within the allowance.
+    assert violations(single.astype(float), found, bounds=bounds) == 0
+    assert np.asarray(found.lyapunov_gate).mean() > 0.3
+
+
+def test_a_bound_one_part_in_a_thousand_lower_would_be_caught():
+    """The comparison has teeth: normal matrices attain their envelope, others come close."""
+    names, matrices = drawn(0, 7, 25)
+    found = certify_many(jnp.asarray(matrices))
+    bounds = np.asarray(envelopes(found))
+    assert violations(matrices, found, bounds=bounds * (1 - 1e-3)) > 100
+    # The largest value of the envelope over that of the exponential.
+    keep = np.asarray(found.lyapunov_gate) & np.isin(names, ["gaussian", "low rank", "cascade"])
+    peaks = np.array([true_norms(matrix).max() for matrix in matrices[keep]])
+    assert np.median(bounds[keep].max(axis=1) / peaks) < 10
+
+
+def test_tiny_and_huge_matrices_keep_their_allowances():
+    _, matrices = drawn(4, 3, 5)
+    for scale in (1e-30, 1e30):
+        single = (matrices * scale).astype(np.float32)
+        found = certify_many(jnp.asarray(single))
+        omega = np.linalg.eigvalsh(0.5 * (single + single.transpose(0, 2, 1)).astype(float))[:, -1]
+        assert (np.asarray(found.numerical_abscissa, float) >= omega).all()
+        np.testing.assert_allclose(
+            found.numerical_abscissa, omega, atol=1e-4 * np.abs(single).max(), rtol=1e-4
+        )
+
+
+def test_minus_two_is_certified_by_every_gate():
+    found = certify(-2.0 * np.eye(3), perturbation=0.5)
+    assert all(bool(getattr(found, gate)) for gate in NORMAL_GATES)
+    assert found.numerical_abscissa == -2.0
+    assert found.small_gain_bound == pytest.approx(-2.0)
+    assert found.pseudospectral_bound == pytest.approx(-1.5)
+    assert found.lyapunov_condition == pytest.approx(1.0)
+    assert found.lyapunov_rate == pytest.approx(2.0)
+    assert found.kreiss_constant == 1.0
+    assert found.crouzeix_palencia_gate
+    assert found.null_dimension == 0
+    assert found.dichotomy.outcome == Dichotomy.COLLAPSE
+    assert found.dichotomy.slow_dimension == 0
+    np.testing.assert_allclose(envelope(found, [0.0, 1.0, 3.0]), np.exp([0, -2, -6]), rtol=1e-12)
+
+
+def test_identity_is_refused_by_every_gate():
+    found = certify(np.eye(3))
+    assert not any(bool(getattr(found, gate)) for gate in NORMAL_GATES)
+    assert not found.crouzeix_palencia_gate
+    assert found.dichotomy.outcome == Dichotomy.DIVERGE
+    assert found.dichotomy.slow_dimension == 3
+    assert envelope(found, 2.0) == pytest.approx(np.exp(2.0))
+
+
+def test_non_normal_matrix_is_accepted_by_lyapunov_and_refused_by_small_gain():
+    """λ² + λ + 9 = 0, so Re λ = −½; sym A = diag(−1, 0), so its bound is −1 + 3."""
+    found = certify(np.array([[-1.0, 3.0], [-3.0, 0.0]]))
+    assert found.lyapunov_gate
+    assert not found.small_gain_gate
+    assert found.small_gain_bound == pytest.approx(2.0)
+    assert found.spectral_abscissa == pytest.approx(-0.5)
+    assert found.numerical_abscissa == 0.0
+    assert not found.numerical_range_gate
+    assert found.crouzeix_palencia_gate
+    assert found.null_dimension == 1
+    assert found.kreiss_constant == 1.0
+
+
+def test_two_null_modes_are_counted_and_marginal():
+    matrix = np.diag([0.0, 0.0, -0.9, -0.9])
+    found = certify(matrix)
+    assert found.null_dimension == 2
+    assert found.dichotomy.slow_dimension == 2
+    assert Dichotomy.OUTCOMES[found.dichotomy.outcome] == "marginal"
+    assert found.dichotomy.slow_abscissa == 0.0
+    assert found.dichotomy.active_abscissa == -0.9
+    np.testing.assert_allclose(found.dichotomy.slow_projector, np.diag([1, 1, 0, 0]), atol=1e-14)
+    assert found.small_gain_bound == pytest.approx(-0.9)  # of the active modes alone
+    assert not found.lyapunov_gate
+    assert found.numerical_abscissa == 0.0
+    assert certify(np.zeros((2, 2))).small_gain_bound == np.inf
+    assert not certify(np.zeros((2, 2))).small_gain_gate
+
+
+def test_lyapunov_solution_in_two_dimensions():
+    """Aᵀ P + P A = −I for [[−1, c], [0, −2]]: P = [[½, c/6], [c/6, ¼ + c²/12]]."""
+    c = 4.0
+    found = certify(np.array([[-1.0, c], [0.0, -2.0]]))
+    p = np.array([[0.5, c / 6], [c / 6, 0.25 + c**2 / 12]])
+    low, high = np.linalg.eigvalsh(p)
+    assert found.lyapunov_condition == pytest.approx(high / low, rel=1e-10)
+    assert found.lyapunov_rate == pytest.approx(1 / (2 * high), rel=1e-10)
+    assert found.lyapunov_residual < 1e-12
+
+
+def test_margin_asks_for_more():
+    """Re λ = −1, ω = −1 + c/2: each gate is lost exactly where its quantity passes −margin."""
+    matrix = np.array([[-1.0, 1.0], [0.0, -1.0]])
+    inside, beyond = certify(matrix, margin=0.99), certify(matrix, margin=1.01)
+    assert inside.lyapunov_gate
+    assert not beyond.lyapunov_gate
+    assert beyond.lyapunov_condition == np.inf
+    assert certify(matrix, margin=0.49, perturbation=0.0).numerical_range_gate
+    assert not certify(matrix, margin=0.51, perturbation=0.0).numerical_range_gate
+    assert certify(matrix, margin=0.1, perturbation=0.39).pseudospectral_gate
+    assert not certify(matrix, margin=0.1, perturbation=0.41).pseudospectral_gate
+    # A gate that is lost takes no bound away that other shifts prove.
+    assert envelope(beyond, 30.0) < 1e-6
+
+
+@given(
+    arrays(float, (3, 3), elements=st.floats(-5, 5)),
+    arrays(float, (3, 3), elements=st.floats(-1, 1)),
+)
+def test_no_perturbation_of_that_size_passes_the_pseudospectral_bound(matrix, direction):
+    size = 0.3
+    found = certify(matrix, perturbation=size, kreiss_points=0)
+    norm = np.linalg.norm(direction, 2)
+    moved = matrix + direction * (size / max(norm, size))
+    # Eigenvalues of a defective matrix are computed to about the cube root of round-off.
+    assert np.linalg.eigvals(moved).real.max() <= found.pseudospectral_bound + 1e-4
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3), st.floats(0.1, 20))
+def test_small_gain_bounds_the_spectrum_where_no_mode_is_null(first, second, skew):
+    matrix = np.array([[first, skew], [-skew, second]])
+    found = certify(matrix, kreiss_points=0)
+    if found.null_dimension == 0:
+        assert found.spectral_abscissa <= found.numerical_abscissa + 1e-7
+        assert found.numerical_abscissa <= found.small_gain_bound
+
+
+def test_kreiss_constant_of_one_jordan_block():
+    """[[−1, c], [0, −1]] at real z = x: 1/σ_min in closed form, largest over x by a dense search.
+
+    The largest resolvent of this block at given Re z is at Im z = 0.
+    """
+    c = 50.0
+    x = np.geomspace(1e-4, 1e3, 200_000)
+    a = x + 1.0
+    # Singular values of [[a, −c], [0, a]]: their product is a² and the sum of squares 2a² + c².
+    largest = (np.sqrt(c**2 + 4 * a**2) + c) / 2
+    exact = np.max(x * largest / a**2)
+    found = certify(np.array([[-1.0, c], [0.0, -1.0]]), kreiss_points=16).kreiss_constant
+    assert exact * 0.99 < found <= exact * (1 + 1e-9)
+    # It bounds the largest exponential from below.
+    assert found < true_norms(np.array([[-1.0, c], [0.0, -1.0]]), np.linspace(0, 5, 200)).max()
+
+
+def test_kreiss_constant_stays_below_the_transient_and_is_one_for_contractions():
+    _, matrices = drawn(5, 4, 2)
+    found = jax.jit(jax.vmap(lambda matrix: certify(matrix, kreiss_points=8)))(
+        jnp.asarray(matrices)
+    )
+    kreiss = np.asarray(found.kreiss_constant)
+    stable = np.asarray(found.lyapunov_gate)
+    times = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 60)])
+    for matrix, value in zip(matrices[stable], kreiss[stable], strict=True):
+        # The transient's peak falls between two of the times.
+        assert value <= true_norms(matrix, times).max() * 1.05
+    assert (kreiss[np.asarray(found.crouzeix_palencia_gate)] == 1.0).all()
+    assert (kreiss[stable] > 1.5).any()
+    assert certify(np.array([[-3.0]])).kreiss_constant == 1.0
+
+
+def test_crouzeix_palencia_bounds_a_time_step():
+    """‖f(A)‖ ≤ (1 + √2) sup |f| over Re z ≤ 0, for f(z) = (1 + z/2)/(1 − z/2), where |f| ≤ 1."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        g = rng.standard_normal((4, 4)) * 10 ** rng.uniform(-1, 2)
+        matrix = g - (np.linalg.eigvalsh(0.5 * (g + g.T))[-1] + 0.01) * np.eye(4)
+        assert certify(matrix, kreiss_points=0).crouzeix_palencia_gate
+        step = np.linalg.solve(np.eye(4) - matrix / 2, np.eye(4) + matrix / 2)
+        assert np.linalg.norm(step, 2) <= CROUZEIX_PALENCIA
+    assert pytest.approx(1 + np.sqrt(2)) == CROUZEIX_PALENCIA
+
+
+@pytest.mark.parametrize(
+    ("slow", "outcome"),
+    [
+        ([-0.05, -0.02], Dichotomy.COLLAPSE),
+        ([-0.05, 0.0], Dichotomy.MARGINAL),
+        ([-0.05, 0.3], Dichotomy.DIVERGE),
+    ],
+)
+def test_dichotomy_of_an_oblique_splitting(slow, outcome):
+    """A = V diag(λ) V⁻¹: the projector is V diag(1, 1, 0, 0, 0) V⁻¹ whatever the order."""
+    rng = np.random.default_rng(1)
+    v = rng.standard_normal((5, 5))
+    matrix = v @ np.diag([*slow, -0.5, -2.0, -1.0]) @ np.linalg.inv(v)
+    found = certify(matrix, gap=0.1, kreiss_points=0).dichotomy
+    assert found.outcome == outcome
+    assert found.slow_dimension == 2
+    assert found.residual < 1e-10
+    expected = v @ np.diag([1.0, 1, 0, 0, 0]) @ np.linalg.inv(v)
+    np.testing.assert_allclose(found.slow_projector, expected, atol=1e-10)
+    assert found.slow_abscissa == pytest.approx(max(slow), abs=1e-10)
+    assert found.active_abscissa == pytest.approx(-0.5)
+
+
+def test_dichotomy_splits_a_pair_that_turns():
+    """Eigenvalues −0.01 ± 2i and −1 ± 5i, coupled one way."""
+    matrix = np.array([[-0.01, 2, 1, 0], [-2, -0.01, 0, 3], [0, 0, -1, 5], [0, 0, -5, -1.0]])
+    found = certify(matrix, gap=0.1, kreiss_points=0).dichotomy
+    assert found.slow_dimension == 2
+    assert found.outcome == Dichotomy.COLLAPSE
+    p = np.asarray(found.slow_projector)
+    np.testing.assert_allclose(p @ p, p, atol=1e-12)
+    np.testing.assert_allclose(matrix @ p, p @ matrix, atol=1e-12)
+
+
+def test_eigenvalue_on_the_gap_is_undecided():
+    found = certify(np.diag([-0.5, -2.0]), gap=0.5).dichotomy
+    assert found.outcome == Dichotomy.UNDECIDED
+    assert found.slow_dimension == -1
+    assert found.residual == np.inf
+    np.testing.assert_array_equal(found.slow_projector, np.zeros((2, 2)))
+
+
+def test_matrix_that_is_not_finite_passes_no_gate_in_compiled_code():
+    for bad in (np.nan, np.inf):
+        found = certify_many(jnp.asarray([[[bad, 0.0], [1.0, 2.0]], -np.eye(2)]))
+        first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in (0, 1))
+        gates = [getattr(first, gate) for gate in (*NORMAL_GATES, "crouzeix_palencia_gate")]
+        assert not any(gates)
+        assert all(not np.isnan(leaf).any() for leaf in jax.tree.leaves(first))
+        for name in (
+            "numerical_abscissa",
+            "lyapunov_condition",
+            "small_gain_bound",
+            "kreiss_constant",
+        ):
+            assert getattr(first, name) == np.inf
+        assert first.dichotomy.outcome == Dichotomy.UNDECIDED
+        assert np.isinf(envelope(first, [0.0, 1.0])).all()
+        # Its neighbour in the batch is none the worse.
+        assert all(bool(getattr(second, gate)) for gate in NORMAL_GATES)
+
+
+def test_envelope_over_times_of_any_shape_and_at_the_ends():
+    found = certify(np.array([[-1.0, 5.0], [0.0, -1.0]]))
+    grid = envelope(found, np.array([[0.0, 1.0], [2.0, 1e6]]))
+    assert grid.shape == (2, 2)
+    assert grid[0, 0] == pytest.approx(1.0)
+    assert 0.0 < grid[1, 1] < 1e-300
+    assert jax.jit(envelope)(found, -1.0) == np.inf
+    assert jax.jit(envelope)(found, jnp.nan) == np.inf
+
+
+def test_no_gradient_flows_and_none_is_nan():
+    """Eigenvalues of −I all meet: their derivatives would be NaN."""
+    slope = jax.grad(lambda a: envelope(certify(a, kreiss_points=0), 1.0))(-jnp.eye(2))
+    np.testing.assert_array_equal(slope, np.zeros((2, 2)))
+
+
+def test_certificate_is_plain_data():
+    found = certify([[-1, 2], [0, -3]])  # whole numbers are taken as real ones
+    assert isinstance(found, Certificate)
+    assert found.numerical_abscissa.dtype == jnp.float64
+
+
+@pytest.mark.parametrize(
+    ("matrix", "options", "message"),
+    [
+        (np.ones((2, 3)), {}, r"jacobian must be a square matrix \[d, d\].*\(2, 3\)"),
+        (np.ones(3), {}, "jacobian must be a square"),
+        (np.ones((0, 0)), {}, "jacobian must be a square"),
+        (np.ones((2, 2, 2)), {}, "jacobian must be a square"),
+        (np.full((2, 2), np.nan), {}, "jacobian must not contain NaN"),
+        (np.array([[np.inf]]), {}, "jacobian must be finite"),
+        (np.eye(2) * 1j, {}, "jacobian must be a number"),
+        (np.eye(2), {"margin": -1.0}, "margin must lie in"),
+        (np.eye(2), {"margin": np.nan}, "margin must not contain NaN"),
+        (np.eye(2), {"perturbation": -0.1}, "perturbation must lie in"),
+        (np.eye(2), {"gap": -0.1}, "gap must lie in"),
+        (np.eye(2), {"kreiss_points": -1}, "kreiss_points must be an int"),
+        (np.eye(2), {"kreiss_points": 2.5}, "kreiss_points must be an int"),
+    ],
+)
+def test_bad_input_is_said_in_words(matrix, options, message):
+    with pytest.raises(ValueError, match=message):
+        certify(matrix, **options)
+
+
+def test_bad_times_are_said_in_words():
+    found = certify(-np.eye(2))
+    with pytest.raises(ValueError, match="t must lie in"):
+        envelope(found, -1.0)
+    with pytest.raises(ValueError, match="t must not contain NaN"):
+        envelope(found, np.nan)
