@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from benchmarks.timing import interleaved
 from sigma_jax import schema, solvers
 
 HORIZON, RTOL, ATOL = 400.0, 1e-6, 1e-8
@@ -230,19 +230,6 @@ def handwritten_scan(size: int, steps: int) -> Callable:
 
 
 # Comparisons -----------------------------------------------------------------------------------
-
-
-def interleaved(ours: Callable, theirs: Callable, rounds: int = 7) -> tuple[float, float]:
-    """Median seconds of each, timed in turn after a warm-up."""
-    times: tuple[list, list] = ([], [])
-    for function in (ours, theirs):
-        jax.block_until_ready(function())
-    for _ in range(rounds):
-        for kept, function in zip(times, (ours, theirs), strict=True):
-            started = time.perf_counter()
-            jax.block_until_ready(function())
-            kept.append(time.perf_counter() - started)
-    return float(np.median(times[0])), float(np.median(times[1]))
 
 
 def _row(case: str, peer: str, ours: float, theirs: float, unit: str, ratio: float) -> dict:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from benchmarks import profile
+from benchmarks.timing import interleaved
 from sigma_jax import schema, solvers
 
 RUNS, STEPS, H, AMPLITUDE = 500, 2_000, 0.2, 0.1
@@ -198,17 +199,6 @@ def _seconds_of_scipy(runs: int, steps: int) -> float:
 
 
 # Comparisons -----------------------------------------------------------------------------------
-
-
-def interleaved(ours: Callable, theirs: Callable, rounds: int = 7) -> tuple[float, float]:
-    """Median seconds of each, timed in turn; both have run once."""
-    times: tuple[list, list] = ([], [])
-    for _ in range(rounds):
-        for kept, function in zip(times, (ours, theirs), strict=True):
-            started = time.perf_counter()
-            jax.block_until_ready(function())
-            kept.append(time.perf_counter() - started)
-    return float(np.median(times[0])), float(np.median(times[1]))
 
 
 def _row(case: str, peer: str, ours: float, theirs: float) -> dict:

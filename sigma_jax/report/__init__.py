@@ -11,20 +11,36 @@ from .figures import (
     sweep_figure,
 )
 from .files import write_text, write_whole
+from .machine_figures import (
+    Band,
+    Mark,
+    comparison_figure,
+    innovation_figure,
+    learning_figure,
+    rollout_figure,
+    spectra_figure,
+)
 from .page import Section, render_page
 from .verdict_figures import verdict_figure
 
 __all__ = [
+    "Band",
     "Check",
+    "Mark",
     "Section",
     "arc_figure",
     "bifurcation_figure",
     "checks_table",
+    "comparison_figure",
     "fit_figure",
+    "innovation_figure",
     "labelled_dataset",
+    "learning_figure",
     "measured_phases_figure",
     "phase_portrait_figure",
     "render_page",
+    "rollout_figure",
+    "spectra_figure",
     "sweep_figure",
     "verdict_figure",
     "write_netcdf",

@@ -28,7 +28,7 @@ def belief_step(
     t: ArrayLike,
     belief: Belief,
     args: Any,
-    h: Float[Array, ""],
+    h: ArrayLike,
     dw: Float[Array, " d"],
     scheme: EulerMaruyama = EulerMaruyama(),
 ) -> Belief:

@@ -117,7 +117,8 @@ def increments(
     """
     aligned = count % source.steps == 0 or source.steps % count == 0
     origin = first // source.steps
-    numbers = origin + jnp.arange(-(-count // source.steps) + (not aligned))
+    draws = -(-count // source.steps) + (not aligned)
+    numbers = origin + jnp.arange(draws, dtype=jnp.result_type(origin))
     drawn = source.draw(keys, numbers, components)
 
     def of_step(number):
@@ -135,7 +136,8 @@ def summed(
     """The increments of `count` successive steps together."""
     if count == 1:
         return of_step(first)
-    return jnp.sum(jax.vmap(of_step)(first + jnp.arange(count)), axis=0)
+    numbers = first + jnp.arange(count, dtype=jnp.result_type(first))
+    return jnp.sum(jax.vmap(of_step)(numbers), axis=0)
 
 
 # Minimax-like fits at Chebyshev nodes on [0, (π/4)²], in x²; absolute error below 2e-8.

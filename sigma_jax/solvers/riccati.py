@@ -1,5 +1,7 @@
 """Covariances under their Riccati equation: explicit steps that stay positive definite."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -54,7 +56,8 @@ class Observation(eqx.Module):
             if self.matrix is None:
                 return 1.0 / noise
             return self.matrix.T @ self.matrix / noise
-        matrix = jnp.eye(noise.shape[0], dtype=noise.dtype) if self.matrix is None else self.matrix
+        matrix = jnp.eye(noise.shape[0]) if self.matrix is None else jnp.asarray(self.matrix)
+        matrix = matrix.astype(noise.dtype)
         factor = jnp.linalg.cholesky(noise)
         whitened = jax.scipy.linalg.solve_triangular(factor, matrix, lower=True)
         return whitened.T @ whitened
@@ -107,7 +110,7 @@ def riccati_step(
     jacobian: Float[Array, "d d"],
     noise: Float[Array, " d"],
     information: Float[Array, "d d"] | Float[Array, ""],
-    h: Float[Array, ""],
+    h: ArrayLike,
 ) -> Float[Array, "d d"]:
     """The covariance after a step of length `h` of `riccati_field`: order 1, positive definite.
 
@@ -118,14 +121,14 @@ def riccati_step(
 
     is a sum of squares, whatever h is; it exceeds Euler's step by Δ = h² B Σ Bᵀ + h (1 − α)² Σ S Σ.
     Taking θ Δ away again leaves Σ₊ ≥ h Q / 2 as long as no row sum of θ |Δ| exceeds h Q / 2 there
-    (Gershgorin). In ordinary use θ = 1, so that a stationary covariance solves the algebraic
-    Riccati equation itself and not one that is off by O(h). Where `information` is a matrix, a
-    direction that is hardly observed can be so wide that Gershgorin's bound is too coarse: there
-    a Cholesky factorisation of Euler's step less h Q / 2 decides first. α = 1 / (1 + h ‖Σ S‖)
-    keeps the update bounded when the covariance is so wide that h Σ S is not small.
+    (Gershgorin). Where that bound is too coarse for θ = 1, a Cholesky factorisation of Euler's
+    step less h Q / 2 decides whether it may be taken all the same. So in ordinary use θ = 1, and a
+    stationary covariance solves the algebraic Riccati equation itself, not one that is off by O(h).
+    α = 1 / (1 + h ‖Σ S‖) keeps the update bounded when the covariance is so wide that h Σ S is not
+    small.
 
-    Three products of matrices if `information` is a number, else four and the factorisation. It
-    can be differentiated. The stability limit of h is that of Euler's method for dx/dt = A x.
+    Three products of matrices, four if `information` is a matrix. It can be differentiated. The
+    stability limit of h is that of Euler's method for dx/dt = A x.
 
     **Arguments:** as `riccati_field`; `noise` not negative, `h` positive. If a component has no
     noise, the step is positive definite as long as I + h B is regular.
@@ -142,9 +145,8 @@ def riccati_step(
     noise = jnp.diag(h * noise)
     lift = square + h * (1.0 - gain) ** 2 * reduction
     share = _share_without_lift(lift, 0.5 * jnp.diag(noise))
-    if jnp.ndim(information) > 0:
-        euler = half + half.T + h * (2.0 * gain - 1.0) * reduction + noise
-        share = jnp.where(_positive_definite(euler - 0.5 * noise), 1.0, share)
+    euler = half + half.T + h * (2.0 * gain - 1.0) * reduction + noise
+    share = jnp.where(_certified(share < 1.0, euler - 0.5 * noise), 1.0, share)
     # Collected by matrix, so that large terms of opposite signs do not meet in rounding.
     observed = h * (gain**2 - share * (1.0 - gain) ** 2) * reduction
     return half + half.T + (1.0 - share) * square + observed + noise
@@ -153,20 +155,41 @@ def riccati_step(
 def _share_without_lift(lift, allowed):
     """The largest θ ≤ 1 such that no row sum of θ |lift| exceeds what is allowed in that row."""
     rows = jnp.sum(jnp.abs(lift), axis=1)
-    shares = jnp.where(rows > 0, allowed / jnp.where(rows > 0, rows, 1.0), 1.0)
+    shares: Any = jnp.where(rows > 0, allowed / jnp.where(rows > 0, rows, 1.0), 1.0)
     return jnp.minimum(1.0, jnp.min(shares))
 
 
+def _certified(needed, matrix):
+    """Whether `matrix` is positive definite; not asked, and False, unless that is needed."""
+    return _if_needed(*jax.lax.stop_gradient((needed, matrix)))
+
+
+# A conditional under `vmap` would factorise for everyone; this one asks whether anyone needs it.
+@jax.custom_batching.custom_vmap
+def _if_needed(needed, matrix):
+    return jax.lax.cond(
+        needed, _positive_definite, lambda matrix: jnp.zeros(matrix.shape[:-2], bool), matrix
+    )
+
+
+@_if_needed.def_vmap
+def _if_anyone_needs(size, batched, needed, matrix):
+    needed_by, matrices = (
+        value if has_axis else jnp.broadcast_to(value, (size, *value.shape))
+        for value, has_axis in zip((needed, matrix), batched, strict=True)
+    )
+    return needed_by & _if_needed(jnp.any(needed_by), matrices), True
+
+
 def _positive_definite(matrix):
-    factor = jax.lax.linalg.cholesky(jax.lax.stop_gradient(matrix), symmetrize_input=False)
-    return jnp.all(jnp.isfinite(factor))
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    return jnp.all(jnp.isfinite(factor), axis=(-2, -1))
 
 
 def _weighted(covariance, information):
     """Σ S."""
-    if jnp.ndim(information) == 0:
-        return covariance * information
-    return matmul(covariance, information)
+    information = jnp.asarray(information)
+    return covariance * information if information.ndim == 0 else matmul(covariance, information)
 
 
 def matmul(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:

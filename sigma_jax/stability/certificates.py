@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._check import concrete, require_in, require_number
 from .lyapunov import frobenius, lyapunov_proof, symmetric_range
-from .resolvent import kreiss_lower_bound
+from .resolvent import kreiss_lower_bound, singular_values
 from .spectral_split import Dichotomy, split_at
 
 NULL_THRESHOLD = 1e-2
@@ -169,7 +169,7 @@ def _small_gain(
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """The bound, infinite without an active mode, and the number of null modes."""
     modes: Array = jnp.linalg.eigvalsh(symmetric)
-    coupling: Array = jnp.linalg.norm(skew, 2)
+    coupling = singular_values(skew)[0]
     active = jnp.abs(modes) >= NULL_THRESHOLD
     largest = jnp.max(jnp.where(active, modes, -jnp.inf))
     round_off = 4.0 * modes.size * float(jnp.finfo(modes.dtype).eps)

@@ -2,12 +2,22 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
 
 from .lyapunov import symmetric_range
 
 # Real parts sampled, as multiples of the numerical abscissa: above it the product is near one.
 _LOG10_REAL_PARTS = (-5.0, 1.0)
+
+
+def singular_values(
+    matrix: Float[Array, "*batch d d"] | Complex[Array, "*batch d d"],
+) -> Float[Array, "*batch d"]:
+    """Singular values, the largest first: that one is ‖A‖₂."""
+    # Not the default algorithm, which `jnp.linalg.svd` and `norm(·, 2)` use too: its batched call
+    # on CPUs waits for threads of the pool that it may itself be run by, which on two devices at
+    # once hangs for ever (JAX 0.9.2).
+    return jax.lax.linalg.svd(matrix, compute_uv=False, algorithm=jax.lax.linalg.SvdAlgorithm.QR)
 
 
 def kreiss_lower_bound(matrix: Float[Array, "d d"], points: int) -> Float[Array, ""]:
@@ -26,7 +36,7 @@ def kreiss_lower_bound(matrix: Float[Array, "d d"], points: int) -> Float[Array,
         return jnp.ones((), matrix.dtype)
     _, abscissa = symmetric_range(0.5 * (matrix + matrix.T))
     # Imaginary parts of the numerical range end at ± this norm; a real A is symmetric about zero.
-    height = jnp.linalg.norm(0.5 * (matrix - matrix.T), 2)
+    height = singular_values(0.5 * (matrix - matrix.T))[0]
     scale = jnp.where(abscissa > 0.0, abscissa, 1.0)
     logs = jnp.linspace(*_LOG10_REAL_PARTS, points, dtype=matrix.dtype)
     heights = height * jnp.linspace(0.0, 1.0, points, dtype=matrix.dtype)
@@ -49,7 +59,7 @@ def _largest(matrix, scale, logs, heights):
     shifted = jax.lax.complex(
         real[:, None, None] * identity - matrix, imaginary[:, None, None] * identity
     )
-    smallest = jnp.linalg.svd(shifted, compute_uv=False)[:, -1]
+    smallest = singular_values(shifted)[:, -1]
     # Rounded up, so that the quotient stays a lower bound.
     slack = 4.0 * size * eps * jnp.linalg.norm(shifted, axis=(1, 2))
     value = real / (smallest + slack)

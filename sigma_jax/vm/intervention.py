@@ -116,10 +116,17 @@ class Receipt(eqx.Module):
     norm_after: Float[Array, "..."]
 
 
-def quiet_receipt(x: Float[Array, " d"]) -> Receipt:
-    """The receipt of a step in which nothing was asked for."""
-    nothing, norm = jnp.zeros((), jnp.int32), jnp.linalg.norm(jax.lax.stop_gradient(x))
-    return Receipt(nothing, nothing, nothing, norm, norm)
+def quiet_receipt(x: Float[Array, " d"], surprised: Bool[ArrayLike, ""] = False) -> Receipt:
+    """The receipt of a step in which nothing was asked for, or a surprise only looked at."""
+    norm = jnp.linalg.norm(jax.lax.stop_gradient(x))
+    noted = jnp.asarray(surprised).astype(jnp.int32)
+    return Receipt(
+        action=noted * int(Action.OBSERVE),
+        trigger=noted * int(Trigger.SURPRISE),
+        reason=noted * int(Reason.OBSERVE_ONLY),
+        norm_before=norm,
+        norm_after=norm,
+    )
 
 
 def intervene(

@@ -1,6 +1,7 @@
 """Nodes: what moves the state. Each gives a drift, a diffusion and the drift's Jacobian."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -298,4 +299,5 @@ def relative_drift(
     """
     scale, distance = jnp.linalg.norm(old), jnp.linalg.norm(old - new)
     ratio = distance / jnp.where(scale > 0, scale, 1.0)
-    return jnp.where(scale > 0, ratio, jnp.where(distance > 0, jnp.inf, 0.0))
+    without: Any = jnp.where(distance > 0, jnp.inf, 0.0)
+    return jnp.where(scale > 0, ratio, without)

@@ -23,7 +23,7 @@ class LinearPolicy(eqx.Module):
     offset: Float[Array, " m"] | ArrayLike = 0.0
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, " m"]:
-        return self.offset - self.gain @ (x - self.target)
+        return jnp.asarray(self.offset) - self.gain @ (x - self.target)
 
 
 def neural_policy(

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike
 
 from .._check import concrete, require_in
 from ..solvers import NORMALS, in_batches, increments, summed
@@ -182,7 +182,7 @@ def _advance(machine, lanes, start, dt, plan, steps, trace, refine, alone):
 
             return jax.lax.cond((now >= start) & (now < start + steps), take, skip, carry)
 
-        return jax.lax.scan(step, carry, jnp.arange(length))
+        return jax.lax.scan(step, carry, jnp.arange(length, dtype=start.dtype))
 
     swap_count = plan.outside.swap_to.size
     none = (swap_count, *lanes.active.shape)
@@ -190,7 +190,7 @@ def _advance(machine, lanes, start, dt, plan, steps, trace, refine, alone):
         jnp.zeros(none, jnp.int32), jnp.zeros(none, dtype), jnp.zeros(none, bool)
     )
     blocks = (steps + length - 2) // length + 1
-    numbers = start // length + jnp.arange(blocks)
+    numbers = start // length + jnp.arange(blocks, dtype=start.dtype)
     (lanes, outcomes), rows = jax.lax.scan(block, (lanes, outcomes), numbers)
     outcomes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), outcomes)
     if not trace:

@@ -1,7 +1,7 @@
 """One step of the state machine, for a batch of trajectories inside a compiled loop."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -96,7 +96,7 @@ def one_step(
     return _forward(moved), swaps, row
 
 
-_STATE_AXES: Any = State(0, 0, 0, 0, 0, 0, 0, None)
+_STATE_AXES = cast(Any, State)(0, 0, 0, 0, 0, 0, 0, None)
 
 
 def _forward(state: State) -> State:
@@ -158,11 +158,14 @@ def _decide(machine: StateMachine, lift, state: State, motion: Motion):
         return state, motion, lift(quiet_receipt)(state.x), jnp.zeros_like(state.x[..., 0])
 
     def look(x, covariance, u):
-        gradients = jax.grad(machine.cost, argnums=(0, 1))(x, u)
-        return cheap_signs(covariance, *gradients, policy.thresholds)
+        of_x, of_u = jax.grad(machine.cost, argnums=(0, 1))(x, u)
+        return cheap_signs(covariance, of_x, of_u, policy.thresholds)
 
     cheap = lift(look)(state.x, state.covariance, motion.u)
-    asked = (cheap.hold | state.surprised) & (state.diverged < 0)
+    # A surprise that is only noted needs no decomposition.
+    answered = policy.mode == "intervene" and policy.on_surprise != "observe"
+    asked = (cheap.hold | state.surprised) if answered else cheap.hold
+    asked = asked & (state.diverged < 0)
 
     def act(state, motion):
         def one(cheap, state, motion, asked):
@@ -177,7 +180,7 @@ def _decide(machine: StateMachine, lift, state: State, motion: Motion):
                 signs,
                 noise,
                 state.spent,
-                surprised=state.surprised & asked,
+                surprised=state.surprised,
             )
             changed = spent > state.spent
             new = _motion(machine, x, covariance, state.active)
@@ -189,7 +192,7 @@ def _decide(machine: StateMachine, lift, state: State, motion: Motion):
     def quiet(state, motion):
         proximity = lift(quiet_signs)(cheap).proximity
         same = (state.x, state.covariance, state.spent)
-        return same, motion, lift(quiet_receipt)(state.x), proximity
+        return same, motion, lift(quiet_receipt)(state.x, state.surprised), proximity
 
     (x, covariance, spent), motion, receipt, proximity = jax.lax.cond(
         jnp.any(asked), act, quiet, state, motion
@@ -215,7 +218,7 @@ def _move(machine: StateMachine, state, motion, proposal, outside, h, dw, sensor
         machine.scheme,
     )
     if outside.jumps.shape[0]:
-        x = jnp.where(proposal.jump >= 0, x + outside.jumps[proposal.jump], x)
+        x = jnp.asarray(jnp.where(proposal.jump >= 0, x + outside.jumps[proposal.jump], x))
     watched = _watch(machine, state, motion, x, h, sensor_noise)
     sound = (
         jnp.all(jnp.isfinite(covariance))

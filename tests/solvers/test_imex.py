@@ -1,6 +1,7 @@
 """ARS(2,3,2), standard row and printed row: order, stability, error estimate, stiffness."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +23,16 @@ def nothing(t, y, args):
     return 0.0 * y
 
 
-def one_step(solver, explicit, implicit, h, y0=1.0):
-    terms, y0 = split(explicit, implicit), jnp.asarray(y0)
-    state = solver.init(terms, 0.0, h, y0, None)
-    return solver.step(terms, jnp.array(0.0), jnp.array(h), y0, None, state, False)
+def linear(t, y, z):
+    return z * y
+
+
+@eqx.filter_jit
+def one_step(solver, explicit, implicit, h, args=None):
+    """From y = 1; with `h` and `args` as arrays it is compiled once for all of them."""
+    terms, y0 = split(explicit, implicit), jnp.asarray(1.0)
+    state = solver.init(terms, 0.0, h, y0, args)
+    return solver.step(terms, jnp.array(0.0), jnp.asarray(h), y0, args, state, False)
 
 
 # Prey and predators: each part is explicit in its own way, so the coupling conditions matter too.
@@ -33,6 +40,7 @@ LOTKA = split(
     lambda t, y, args: jnp.array([-1.0, 1.0]) * y[0] * y[1],
     lambda t, y, args: jnp.array([1.0, -1.0]) * y,
 )
+WHOLE = diffrax.ODETerm(lambda t, y, args: jnp.array([1.0, -1.0]) * y * (1 - y[::-1]))
 
 
 def lotka_errors(solver_class, counts):
@@ -41,8 +49,7 @@ def lotka_errors(solver_class, counts):
             terms, solver, 0.0, 8.0, jnp.array(8.0 / n), jnp.array([1.0, 0.5])
         ).ys[-1]
 
-    whole = diffrax.ODETerm(lambda t, y, args: jnp.array([1.0, -1.0]) * y * (1 - y[::-1]))
-    exact = final(diffrax.Dopri8(), 4000, whole)
+    exact = final(diffrax.Dopri8(), 4000, WHOLE)
     solver = solver_class(root_finder=NEWTON)
     return np.array([np.abs(final(solver, n, LOTKA) - exact).max() for n in counts])
 
@@ -59,34 +66,32 @@ def test_both_rows_are_of_second_order_and_the_printed_one_is_worse():
     assert np.all(ratio < 60)
 
 
-@pytest.mark.parametrize(("solver", "cubic"), [(ARS232, 1 / 6), (ARS232Printed, GAMMA**3)])
-def test_explicit_stability_polynomial(solver, cubic):
+@pytest.mark.parametrize(
+    ("solver", "cubic", "limit"), [(ARS232, 1 / 6, 2.513), (ARS232Printed, GAMMA**3, 2.256)]
+)
+def test_explicit_stability_polynomial_and_interval(solver, cubic, limit):
+    """The interval ends at −`limit` on the real axis (E-24), where |growth| passes one."""
+
     def growth(z):
-        return one_step(solver(root_finder=NEWTON), lambda t, y, a: z * y, nothing, 1.0)[0]
+        return one_step(solver(root_finder=NEWTON), linear, nothing, 1.0, z)[0]
 
     z = np.linspace(-2.0, 2.0, 9)
-    measured = np.polynomial.polynomial.polyfit(z, jax.vmap(growth)(jnp.array(z)), 4)
+    ends = [-limit + 2e-3, -limit - 2e-3]
+    found = jax.vmap(growth)(jnp.array([*z, *ends]))
+    measured = np.polynomial.polynomial.polyfit(z, found[:-2], 4)
     np.testing.assert_allclose(measured, [1, 1, 0.5, cubic, 0], atol=1e-12)
-
-
-def test_stability_interval_is_the_standard_rows():
-    """Real-axis limits 2.513 and 2.256 (E-24), as bounds on |growth|."""
-
-    def growth(solver, z):
-        step = one_step(solver(root_finder=NEWTON), lambda t, y, a: z * y, nothing, 1.0)
-        return abs(float(step[0]))
-
-    for solver, limit in [(ARS232, 2.513), (ARS232Printed, 2.256)]:
-        assert growth(solver, -limit + 2e-3) < 1 < growth(solver, -limit - 2e-3)
+    inside, outside = np.abs(found[-2:])
+    assert inside < 1 < outside
 
 
 @pytest.mark.parametrize("solver", BOTH)
-@pytest.mark.parametrize("z", [-0.5, -20.0, -1e8])
-def test_implicit_part_is_l_stable(solver, z):
+def test_implicit_part_is_l_stable(solver):
+    z = jnp.array([-0.5, -20.0, -1e8])
     # At z = -1e8 the residual of the stage equation cannot fall below 1e-8 by round-off, so
     # convergence is judged by the iterates alone.
     newton = optimistix.Newton(rtol=1e-10, atol=1e-10, cauchy_termination=False)
-    y1, y_error, _, _, _ = one_step(solver(root_finder=newton), nothing, lambda t, y, a: z * y, 1.0)
+    step = jax.vmap(lambda z: one_step(solver(root_finder=newton), nothing, linear, 1.0, z)[:2])
+    y1, y_error = step(z)
     expected = (1 + (1 - 2 * GAMMA) * z) / (1 - GAMMA * z) ** 2
     np.testing.assert_allclose(y1, expected, atol=1e-7)
     # The first-order solution has growth 1 + z / (1 - gamma z), so the estimate stays bounded.
@@ -96,21 +101,21 @@ def test_implicit_part_is_l_stable(solver, z):
 @pytest.mark.parametrize("solver", BOTH)
 def test_error_estimate_is_of_first_order(solver):
     def estimate(h):
-        step = one_step(
+        return one_step(
             solver(root_finder=NEWTON), lambda t, y, a: y * y, lambda t, y, a: -jnp.sin(y), h
-        )
-        return abs(float(step[1]))
+        )[1]
 
-    estimates = np.array([estimate(0.1 / 2**i) for i in range(4)])
+    estimates = np.abs(jax.vmap(estimate)(0.1 / 2 ** jnp.arange(4.0)))
     np.testing.assert_allclose(np.log2(estimates[:-1] / estimates[1:]), 2.0, atol=0.15)
 
 
 @pytest.mark.parametrize("solver", BOTH)
 def test_values_between_steps_are_of_second_order(solver):
+    terms = split(lambda t, y, a: jnp.cos(t) * y, lambda t, y, a: -0.5 * y)
+
     def worst(n):
         solution = diffrax.diffeqsolve(
-            split(lambda t, y, a: jnp.cos(t) * y, lambda t, y, a: -0.5 * y),
-            solver(root_finder=NEWTON), 0.0, 3.0, 3.0 / n, jnp.array(1.0),
+            terms, solver(root_finder=NEWTON), 0.0, 3.0, jnp.array(3.0 / n), jnp.array(1.0),
             saveat=diffrax.SaveAt(ts=jnp.linspace(0.0, 3.0, 101)),
         )  # fmt: skip
         return np.abs(solution.ys - np.exp(np.sin(solution.ts) - 0.5 * solution.ts)).max()
@@ -144,10 +149,13 @@ def test_succeeds_on_a_stiff_relaxation_where_an_explicit_solver_explodes():
     assert not abs(explicit.ys[-1]) < 1e6  # huge, infinite or NaN
 
 
+COUPLED = split(lambda t, y, rate: jnp.sin(y[::-1]), lambda t, y, rate: -rate * y**3)
+
+
 def adaptive_final(rtol):
+    rtol = jnp.asarray(rtol)
     return diffrax.diffeqsolve(
-        split(lambda t, y, rate: jnp.sin(y[::-1]), lambda t, y, rate: -rate * y**3),
-        ARS232(), 0.0, 1.0, None, jnp.array([1.0, 0.4]), 2.0,
+        COUPLED, ARS232(), 0.0, 1.0, None, jnp.array([1.0, 0.4]), 2.0,
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol),
         max_steps=4096,
     ).ys[-1]  # fmt: skip
@@ -163,12 +171,16 @@ def test_gradients_agree_with_differences():
     def final(rate, **options):
         # Constant steps: adaptive ones change with the rate, and differences see that.
         return diffrax.diffeqsolve(
-            split(lambda t, y, rate: jnp.sin(y[::-1]), lambda t, y, rate: -rate * y**3),
-            ARS232(root_finder=NEWTON), 0.0, 1.0, 0.1, jnp.array([1.0, 0.4]), rate,
+            COUPLED, ARS232(root_finder=NEWTON), 0.0, 1.0, 0.1, jnp.array([1.0, 0.4]), rate,
             max_steps=16, **options,
         ).ys[-1].sum()  # fmt: skip
 
-    difference = (final(2.0 + 1e-5) - final(2.0 - 1e-5)) / 2e-5
+    @jax.jit
+    def forward(rate):
+        """The value and its derivative."""
+        one = jnp.ones_like(rate)
+        return jax.jvp(lambda r: final(r, adjoint=diffrax.ForwardMode()), (rate,), (one,))
+
+    difference = (forward(2.0 + 1e-5)[0] - forward(2.0 - 1e-5)[0]) / 2e-5
     np.testing.assert_allclose(jax.jit(jax.grad(final))(2.0), difference, rtol=1e-7)
-    forward = jax.jvp(lambda r: final(r, adjoint=diffrax.ForwardMode()), (2.0,), (1.0,))[1]
-    np.testing.assert_allclose(forward, difference, rtol=1e-7)
+    np.testing.assert_allclose(forward(2.0)[1], difference, rtol=1e-7)

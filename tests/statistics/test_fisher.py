@@ -1,5 +1,6 @@
 """Fisher information against closed forms; sensitivities forwards and backwards."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -103,6 +104,7 @@ def test_derivatives_that_do_not_exist_are_refused():
 # Local sensitivity ------------------------------------------------------------------------------
 
 
+@jax.jit
 def final_coherence(p):
     model = schema.sigma_model(
         rates=schema.Rates(rho=p["rho"], epsilon_sigma=p["epsilon_sigma"]),
