@@ -39,8 +39,7 @@ def run_rollout(config: DictConfig, output: Path) -> bool:
 
     started = time.perf_counter()
     run = simulate(config)
-    watched, rescued = collapse_runs(config)
-    facts = rollout_report.gather(config, run, watched, rescued)
+    facts = rollout_report.gather(run, *collapse_runs(config))
     checks = rollout_report.make_checks(config, facts)
     rollout_report.write_report(config, facts, checks, output)
     print(rollout_report.closing_text(facts, checks))
@@ -132,7 +131,7 @@ def build(config: DictConfig) -> tuple["vm.StateMachine", "vm.State"]:
 def schedule(
     config: DictConfig, machine: "vm.StateMachine"
 ) -> tuple[list["vm.Swap"], list["vm.Jump"]]:
-    """The proposals and the shove, at their steps; refuses what lies beyond the run."""
+    """The proposals and the shoves, at their steps; refuses what lies beyond the run."""
     from sigma_jax import vm
 
     def step(name: str, share: float) -> int:
@@ -143,11 +142,13 @@ def schedule(
     swaps = [vm.Swap(step("swaps.at", swap.at), swap.to) for swap in config.swaps]
     for swap in swaps:
         machine.index(swap.to)
-    if config.jump is None:
-        return swaps, []
-    direction = np.random.default_rng(config.seed).normal(size=config.dim)
-    by = config.jump.length * direction / np.linalg.norm(direction)
-    return swaps, [vm.Jump(step("jump.at", config.jump.at), by)]
+    random = np.random.default_rng(config.seed)
+    jumps = []
+    for jump in config.jumps:
+        direction = random.normal(size=config.dim)
+        by = jump.length * direction / np.linalg.norm(direction)
+        jumps.append(vm.Jump(step("jumps.at", jump.at), by))
+    return swaps, jumps
 
 
 def run_chunks(
@@ -178,7 +179,8 @@ def run_chunks(
                 swaps=[swap for swap in swaps if first <= swap.step < last],
                 jumps=[jump for jump in jumps if first <= jump.step < last],
             )
-            state = done.state
+            # Fetched: spread over the devices it would make the next chunk another program.
+            state = jax.device_get(done.state)
             traces.append(jax.device_get(done.trace))
             records.append(jax.device_get(done.swaps))
             bar.update(last - first)
@@ -206,7 +208,7 @@ def count_differences(one: Any, other: Any) -> int:
 
 
 def collapse_runs(config: DictConfig) -> tuple["vm.Rollout", "vm.Rollout"]:
-    """A run that starts collapsed, from the same seed: only watched, and with interventions.
+    """A run that starts collapsed, from the same seed: without a budget for help, and with one.
 
     The node turns one plane and moves nothing else: at the target, with an isotropic Σ, which a
     turn leaves isotropic, all four signs of a collapse hold, and without help they go on to.
@@ -221,22 +223,24 @@ def collapse_runs(config: DictConfig) -> tuple["vm.Rollout", "vm.Rollout"]:
         raise ValueError(f"collapse.dim must be at least 5; got {chosen.dim}.")
     matrix = np.zeros((chosen.dim, chosen.dim))
     matrix[0, 1], matrix[1, 0] = -chosen.turn, chosen.turn
-    runs = []
-    for policy in (
-        vm.InterventionPolicy(),
-        vm.InterventionPolicy(mode="intervene", budget=chosen.budget, strength=chosen.strength),
-    ):
-        machine = vm.StateMachine(
-            nodes={"turning": vm.LinearNode(matrix, noise=chosen.noise)}, policy=policy
+    node = vm.LinearNode(matrix, noise=chosen.noise)
+
+    def run(budget: int) -> "vm.Rollout":
+        policy = vm.InterventionPolicy(
+            mode="intervene",
+            budget=jnp.asarray(budget, jnp.int32),  # an array: both runs are one program
+            strength=chosen.strength,
         )
+        machine = vm.StateMachine(nodes={"turning": node}, policy=policy)
         state = vm.initial_state(
             machine,
             jnp.zeros((config.batch, chosen.dim)),
             chosen.covariance * jnp.eye(chosen.dim),
             key=jax.random.key(config.seed + 1),
         )
-        runs.append(vm.rollout(machine, state, steps=chosen.steps, dt=config.dt))
-    return runs[0], runs[1]
+        return vm.rollout(machine, state, steps=chosen.steps, dt=config.dt)
+
+    return run(0), run(chosen.budget)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -29,11 +30,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("sigma_jax")
 
 
-def pytest_collection_finish() -> None:
-    """Take what the imports made out of every later garbage collection.
+def _forget() -> None:
+    """Take all that is alive out of every later garbage collection.
 
-    JAX collects often while it traces, and statsmodels at every call of Holm's procedure; hundreds
-    of thousands of objects that live to the end need not be looked at each time.
+    It lives to the end anyway: imports and what JAX has compiled, millions of objects. Every
+    collection would look at each of them, and there are many: tracing makes them happen, and
+    statsmodels asks for one at every call of Holm's procedure.
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    _forget()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_once_a_module():
+    yield
+    _forget()

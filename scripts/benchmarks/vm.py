@@ -1,6 +1,7 @@
 """The state machine against the reference's step in eager PyTorch, and what memory it takes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,10 +30,7 @@ def rows() -> Iterator[dict]:
 
 def against_the_peer(dim: int, batch: int, peak: float) -> Iterator[dict]:
     """Steps × trajectories a second: controller, Riccati equation and trace on, float32."""
-    import torch
-
-    from benchmarks import vm_peer
-
+    vm_peer = peer_module()
     weights = random_weights(dim)
     peers = {
         jacobian: vm_peer.make_peer(
@@ -49,8 +47,7 @@ def against_the_peer(dim: int, batch: int, peak: float) -> Iterator[dict]:
 
     def theirs(peer, threads):
         def run():
-            torch.set_num_threads(threads)
-            peer.run(few)
+            peer.run(few, threads)
 
         return run
 
@@ -64,6 +61,15 @@ def against_the_peer(dim: int, batch: int, peak: float) -> Iterator[dict]:
     if dim >= 64:
         flops = rate * (3 * 2 * dim**3 + 2 * dim**2 * WIDTH)
         yield _row(f"d = {dim}, batch {batch}", "peak of a product", flops, peak, "flop/s")
+
+
+def peer_module():
+    """The peer; raises a one-line error if PyTorch, an extra, is not there."""
+    try:
+        from benchmarks import vm_peer
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"error: {error}; pip install -e '.[bench]' brings the peer.") from None
+    return vm_peer
 
 
 def _require_agreement(machine: vm.StateMachine, start: vm.State, peer) -> None:
@@ -196,7 +202,7 @@ def memory() -> Iterator[dict]:
 
 def megabytes(function, argument) -> float:
     """Temporary memory of the compiled function."""
-    analysis = jax.jit(function).lower(argument).compile().memory_analysis()
+    analysis: Any = jax.jit(function).lower(argument).compile().memory_analysis()
     return analysis.temp_size_in_bytes / 1e6
 
 

@@ -99,8 +99,9 @@ class Peer:
             "cost": state_square + CONTROL_WEIGHT * control_square,
         }
 
-    def run(self, steps: int) -> list[Row]:
+    def run(self, steps: int, threads: int) -> list[Row]:
         """Take that many steps, one Python call each; the rows of all of them."""
+        torch.set_num_threads(threads)
         return [self.step() for _ in range(steps)]
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import ScalarFormatter
 from scipy import stats
 
 from .style import BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILION
@@ -72,7 +74,6 @@ def innovation_figure(
     `consistent` says which are of steps that nothing from outside moved: those count in the
     histogram. `observations` is the number of degrees of freedom.
     """
-    law = stats.chi2(observations)
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 4.2), width_ratios=(3, 2))
         times = np.broadcast_to(time, squared.shape)
@@ -99,19 +100,28 @@ def innovation_figure(
         left.axhline(threshold, color="black", lw=1, ls="--", label=f"threshold {threshold:.3g}")
         _mark(left, marks)
         left.set_yscale("log")
-        left.set_ylim(bottom=float(law.ppf(1e-5)))
+        left.set_ylim(bottom=float(stats.chi2.ppf(1e-5, observations)))
         left.set_xlabel("time")
         left.set_ylabel("normalised innovation squared")
         right.hist(
             squared[consistent],
             bins=60,
-            range=(0.0, float(law.isf(1e-5))),
+            range=(0.0, float(stats.chi2.isf(1e-5, observations))),
             density=True,
             color=SKY,
             label="steps without a jump",
         )
-        grid = np.linspace(float(law.ppf(1e-4)), float(law.isf(1e-5)), 300)
-        right.plot(grid, law.pdf(grid), color=BLUE, label=f"χ² with {observations} degrees")
+        grid = np.linspace(
+            float(stats.chi2.ppf(1e-4, observations)),
+            float(stats.chi2.isf(1e-5, observations)),
+            300,
+        )
+        right.plot(
+            grid,
+            stats.chi2.pdf(grid, observations),
+            color=BLUE,
+            label=f"χ² with {observations} degrees",
+        )
         right.axvline(threshold, color="black", lw=1, ls="--")
         right.set_xlabel("normalised innovation squared")
         right.set_ylabel("density")
@@ -141,8 +151,8 @@ def spectra_figure(
             for index, matrix in enumerate(batch):
                 boundary = _numerical_range(matrix)
                 panel.plot(
-                    boundary.real,
-                    boundary.imag,
+                    np.real(boundary),
+                    np.imag(boundary),
                     color=SKY,
                     lw=0.8,
                     alpha=0.6,
@@ -202,23 +212,31 @@ def comparison_figure(
     return figure
 
 
-def learning_figure(panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """A panel for each machine: losses by iteration; a number instead of an array is a level."""
+def learning_figure(
+    panels: Mapping[str, Mapping[str, Float[np.ndarray, "*iterations"]]], label: str
+) -> Figure:
+    """A panel for each machine: losses by iteration, with their mean over the last tenth of them.
+
+    An array without an axis is a level to compare with. `label` is that of the losses.
+    """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels), 4.2), squeeze=False)
+        figure, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels), 4.4), squeeze=False)
         for panel, (title, curves) in zip(axes[0], panels.items(), strict=True):
-            for place, (name, losses) in enumerate(curves.items()):
+            for (name, losses), colour in zip(curves.items(), _COLOURS, strict=False):
                 if np.ndim(losses) == 0:
                     panel.axhline(float(losses), color="black", lw=1.5, ls="--", label=name)
-                else:
-                    panel.plot(
-                        np.arange(len(losses)), losses, color=_COLOURS[place], lw=1.2, label=name
-                    )
+                    continue
+                panel.plot(losses, color=colour, lw=0.8, alpha=0.4)
+                window = max(1, len(losses) // 10)
+                smooth = np.convolve(losses, np.full(window, 1.0 / window), "valid")
+                panel.plot(np.arange(window - 1, len(losses)), smooth, color=colour, label=name)
             panel.set_title(title)
             panel.set_xlabel("iteration")
             panel.set_yscale("log")
-            panel.legend()
-        axes[0, 0].set_ylabel("loss")
+            panel.yaxis.set_major_formatter(ScalarFormatter())
+            panel.yaxis.set_minor_formatter(ScalarFormatter())
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+        axes[0, 0].set_ylabel(label)
     return figure
 
 
@@ -241,8 +259,12 @@ def _legend_above(figure: Figure, panel: Axes, ncols: int = 3) -> None:
     handles, labels = panel.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     legend = figure.legend(
-        list(unique.values()), list(unique), loc="outside upper center", ncols=ncols
+        list(unique.values()),
+        list(unique),
+        loc="outside upper center",
+        ncols=ncols,
+        markerscale=3,
     )
     for handle in legend.legend_handles:
-        if handle is not None:
+        if isinstance(handle, Line2D):
             handle.set_alpha(1.0)

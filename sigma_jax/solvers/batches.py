@@ -36,19 +36,34 @@ def in_batches(
     def one_batch(batch):
         return function(batch)
 
-    def one_device(local):
-        if jax.tree.leaves(local)[0].shape[0] == 1:  # a loop of one would only cost its copies
-            done = one_batch(jax.tree.map(lambda leaf: leaf[0], local))
+    def unless_copies(first, batch):
+        if (batches - 1) * batch_size < size:
+            return one_batch(batch)
+        # There are more devices than batches: what has only copies is not computed.
+        blank = jax.tree.map(_blank, jax.eval_shape(one_batch, batch))
+        return jax.lax.cond(first < size, one_batch, lambda _: blank, batch)
+
+    def one_device(firsts, local):
+        if firsts.shape[0] == 1:  # a loop of one would only cost its copies
+            done = unless_copies(firsts[0], jax.tree.map(lambda leaf: leaf[0], local))
             return jax.tree.map(lambda leaf: leaf[None], done)
-        return jax.lax.map(one_batch, local)
+        return jax.lax.map(lambda batch: unless_copies(*batch), (firsts, local))
 
     mesh = Mesh(np.array(devices), ("batch",))
     spec = PartitionSpec("batch")
     run = jax.shard_map(one_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    done = run(jax.tree.map(split, lanes))
+    done = run(jnp.arange(batches) * batch_size, jax.tree.map(split, lanes))
     return jax.tree.map(
         lambda leaf: leaf.reshape(batches * batch_size, *leaf.shape[2:])[:size], done
     )
+
+
+def _blank(like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros of a shape and type, which may be that of Threefry keys."""
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        words = jnp.zeros((*like.shape, 2), jnp.uint32)
+        return jax.random.wrap_key_data(words, impl="threefry2x32")
+    return jnp.zeros(like.shape, like.dtype)
 
 
 def leading_size(tree: PyTree) -> int:

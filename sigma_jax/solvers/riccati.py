@@ -133,6 +133,7 @@ def riccati_step(
     **Arguments:** as `riccati_field`; `noise` not negative, `h` positive. If a component has no
     noise, the step is positive definite as long as I + h B is regular.
     """
+    h = jnp.asarray(h, covariance.dtype)
     weighted = _weighted(covariance, information)
     reduction = matmul(weighted, covariance)
     # ‖Σ S‖ by Frobenius: at least the largest eigenvalue.

@@ -13,7 +13,7 @@ from .innovations import normalised_innovation, surprise_threshold
 
 
 class MonitorState(eqx.Module):
-    """What the monitor believes after an observation, and how its observations looked."""
+    """What a `KalmanMonitor` believes after an observation, and how its observations looked."""
 
     mean: Float[Array, " d"]
     covariance: Float[Array, "d d"]

@@ -10,43 +10,28 @@ Anyone can recompute the digest, so nothing in the manifest is believed because 
 """
 
 import hashlib
-import itertools
-import json
 import os
-import reprlib
 import secrets
 import struct
 import tempfile
 import time
-import unicodedata
 import zlib
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
 
 import zstandard
 
-Codec = Literal["zstd", "zlib", "store"]
+from .compression import Codec, expanded, shrunk
+from .manifests import json_bytes, json_object, listed_members, require_names, stored_span
 
 _MAGIC, _VERSION = b"CSF\0", (0, 8)
 _HEADER = struct.Struct(">4sBBHI")  # magic, major, minor, flags, manifest length
 _FOOTER = struct.Struct(">32sQ")
-_LARGEST = 2**53 - 1  # every JSON reader keeps whole numbers exactly up to here
-_CHUNK = 2**20
-_shown = reprlib.Repr()  # a hostile value may be megabytes long
-_shown.maxstring = 200
 
 
 class ArchiveError(ValueError):
     """An archive that is damaged, edited, hostile, or of another format; says which and what."""
-
-
-class _Member(NamedTuple):
-    size: int
-    start: int
-    end: int
-    sha256: object
-    codec: str
 
 
 class Archive:
@@ -67,7 +52,7 @@ class Archive:
         self.source = source
         try:
             self.manifest, self._blobs = _verified(data)
-            self._members = _members(self.manifest, len(self._blobs))
+            self._members = listed_members(self.manifest, len(self._blobs))
             self._dictionary = self._shared_dictionary()
         except ValueError as error:
             raise ArchiveError(f"{source}: {error}") from error
@@ -88,7 +73,7 @@ class Archive:
         member = self._members[name]
         stored = self._blobs[member.start : member.end]
         try:
-            data = _expanded(stored, member.codec, member.size, self._dictionary)
+            data = expanded(stored, member.codec, member.size, self._dictionary)
         except (zlib.error, zstandard.ZstdError) as error:
             what = f"{self.source}: member {name!r} is not {member.codec} data ({error})."
             raise ArchiveError(what) from error
@@ -129,7 +114,7 @@ class Archive:
         entry = self.manifest.get("shared_dict")
         if entry is None:
             return None
-        start, end = _span(entry, "size", "shared_dict", len(self._blobs))
+        start, end = stored_span(entry, "size", "shared_dict", len(self._blobs))
         return zstandard.ZstdCompressionDict(bytes(self._blobs[start:end]))
 
 
@@ -188,25 +173,6 @@ def write_archive(
     _replace(Path(path), body + _footer(body))
 
 
-def json_bytes(name: str, value: Any) -> bytes:
-    """`value` as compact JSON; raises `ValueError` naming `name` where JSON has no word for it."""
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} must be what JSON can say: {error}.") from error
-
-
-def json_object(name: str, data: bytes) -> dict[str, Any]:
-    """The JSON object that `data` spells; raises `ValueError` naming `name` if it is none."""
-    try:
-        value = json.loads(data.decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not UTF-8 JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a JSON object; got {_said(value)}.")
-    return value
-
-
 def _require_writable(
     files: Mapping[str, bytes],
     codec: str,
@@ -217,17 +183,13 @@ def _require_writable(
         raise ValueError(f"codec must be one of {get_args(Codec)}; got {codec!r}.")
     if dictionary is not None and (codec != "zstd" or not dictionary):
         raise ValueError(f"shared_dictionary must be zstd's and not empty; codec is {codec!r}.")
-    _require_names(files)
+    require_names(files)
     for name, data in files.items():
         if not isinstance(data, bytes):
             raise ValueError(f"files must hold bytes; {name!r} is {type(data).__name__}.")
     for key, named in notes.items():
         if strangers := [name for name in named if name not in files]:
             raise ValueError(f"{key} given for {strangers}, not among files.")
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is a number in Python only")
 
 
 def _footer(body: bytes) -> bytes:
@@ -255,86 +217,6 @@ def _verified(data: bytes) -> tuple[dict[str, Any], memoryview]:
     return json_object("the manifest", bytes(content[:length])), content[length:]
 
 
-def _members(manifest: dict[str, Any], stored: int) -> dict[str, _Member]:
-    """The members by name, each of them within the `stored` bytes and none over another."""
-    for key, expected in (("format", "csf-pack"), ("version", "0.8")):
-        if manifest.get(key) != expected:
-            raise ValueError(f"its {key} must be {expected!r}; got {_said(manifest.get(key))}.")
-    entries = manifest.get("files")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"its files must be a list of objects; got {_said(entries)}.")
-    if _whole(manifest, "file_count", "the manifest") != len(entries):
-        raise ValueError(f"{manifest['file_count']} files declared, {len(entries)} listed.")
-    _require_names(entry.get("path") for entry in entries)
-    members = {entry["path"]: _member(entry, stored) for entry in entries}
-    spans = [(member.start, member.end, _said(name)) for name, member in members.items()]
-    if (shared := manifest.get("shared_dict")) is not None:
-        if not isinstance(shared, dict) or shared.get("codec") != "zstd":
-            raise ValueError(f"its shared_dict must be for zstd; got {_said(shared)}.")
-        spans.append((*_span(shared, "size", "shared_dict", stored), "shared_dict"))
-    spans = sorted(span for span in spans if span[0] < span[1])
-    for (_, end, first), (start, _, second) in itertools.pairwise(spans):
-        if start < end:
-            raise ValueError(f"{first} and {second} overlap.")
-    return members
-
-
-def _member(entry: dict[str, Any], stored: int) -> _Member:
-    what = f"member {_said(entry['path'])}"
-    size = _whole(entry, "size", what)
-    start, end = _span(entry, "csize", what, stored)
-    codec = entry.get("codec")
-    if codec is None:  # archives from before there was a choice
-        codec = "zlib" if entry.get("compressed") else "store"
-    if codec not in get_args(Codec):
-        known = ", ".join(get_args(Codec))
-        raise ValueError(f"{what} has codec {_said(codec)}; known are {known}.")
-    if codec == "store" and size != end - start:
-        raise ValueError(f"{what} declares {size} bytes and stores {end - start}, uncompressed.")
-    return _Member(size, start, end, entry.get("sha256"), codec)
-
-
-def _span(entry: dict[str, Any], length: str, what: str, stored: int) -> tuple[int, int]:
-    start = _whole(entry, "offset", what)
-    end = start + _whole(entry, length, what)
-    if end > stored:
-        raise ValueError(f"{what} ends at byte {end} of the {stored} there are.")
-    return start, end
-
-
-def _whole(entry: dict[str, Any], key: str, what: str) -> int:
-    value = entry.get(key)
-    if type(value) is not int or not 0 <= value <= _LARGEST:
-        raise ValueError(f"{what}: {key} must be a whole number from 0 up; got {_said(value)}.")
-    return value
-
-
-def _require_names(names: Iterable[object]) -> None:
-    """Raise ValueError unless all are different files below one directory, on any system."""
-    paths = []
-    for name in names:
-        if not isinstance(name, str) or not _is_inside(name):
-            raise ValueError(f"{_said(name)} is not a relative path below the destination.")
-        paths.append(name.split("/"))
-    # In this order whatever lies below a path comes right after it.
-    for first, second in itertools.pairwise(sorted(paths)):
-        if second[: len(first)] == first:
-            clash = "/".join(second)
-            raise ValueError(f"{_said('/'.join(first))} is there twice, or above {_said(clash)}.")
-
-
-def _is_inside(name: str) -> bool:
-    if "\\" in name or PureWindowsPath(name).drive:
-        return False
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        return False  # control characters, and surrogates that no file system can spell
-    return all(part.strip(". ") for part in name.split("/"))  # Windows reads ".. " as ".."
-
-
-def _said(value: object) -> str:
-    return _shown.repr(value)
-
-
 def _is_empty_directory(path: Path) -> bool:
     return path.is_dir() and next(path.iterdir(), None) is None
 
@@ -347,7 +229,7 @@ def _compressed(
     offset = 0
     for name, data in files.items():
         try:
-            stored = _shrunk(data, codec, dictionary)
+            stored = shrunk(data, codec, dictionary)
         except zstandard.ZstdError as error:
             raise ValueError(f"shared_dictionary is not one of zstd's ({error}).") from error
         entry = {
@@ -363,41 +245,6 @@ def _compressed(
         blobs.append(stored)
         offset += len(stored)
     return entries, b"".join(blobs)
-
-
-def _shrunk(data: bytes, codec: Codec, dictionary: bytes | None) -> bytes:
-    if codec == "store":
-        return data
-    if codec == "zlib":
-        return zlib.compress(data, 9)
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        19, enable_ldm=True, write_dict_id=True
-    )
-    shared = None if dictionary is None else zstandard.ZstdCompressionDict(dictionary)
-    compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=shared)
-    return compressor.compress(data)
-
-
-def _expanded(
-    stored: memoryview, codec: str, size: int, dictionary: zstandard.ZstdCompressionDict | None
-) -> bytes:
-    """What `stored` expands to, cut after `size` + 1 bytes: the last one gives a lie away."""
-    if codec == "store":
-        return bytes(stored)
-    if codec == "zlib":
-        stream = zlib.decompressobj()
-        data = stream.decompress(stored, size + 1)
-        if len(data) <= size and (stream.unused_data or not stream.eof):
-            raise zlib.error("it ends early, or is followed by something else")
-        return data
-    # Not `decompress`, which believes the size that the frame itself declares.
-    chunks, left = [], size + 1
-    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
-    with decompressor.stream_reader(stored) as reader:
-        while left and (chunk := reader.read(min(left, _CHUNK))):
-            chunks.append(chunk)
-            left -= len(chunk)
-    return b"".join(chunks)
 
 
 def _replace(path: Path, data: bytes) -> None:

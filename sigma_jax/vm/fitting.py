@@ -81,8 +81,8 @@ def fit_policy(
         _refuse_diverged(np.atleast_1d(stopped), iteration)
         if not sound:
             raise ValueError(
-                f"the loss of iteration {iteration} is {float(loss):g}, or its gradient is not "
-                "finite: run fewer steps, or shorter ones."
+                f"in iteration {iteration} the gradient of the loss, {float(loss):g}, is not finite: "
+                "run fewer steps, or shorter ones."
             )
         trained, memory = _off_the_mesh((trained, memory))
         losses.append(float(loss))
@@ -102,8 +102,10 @@ def _update(trained, memory, machine, state, dt, steps, objective, prior_varianc
     sound = jnp.isfinite(value)
     for leaf in jax.tree.leaves(gradient):
         sound = sound & jnp.all(jnp.isfinite(leaf))
-    change, memory = optimiser.update(gradient, memory, trained)
-    return optax.apply_updates(trained, change), memory, value, sound, stopped
+    with jax.numpy_dtype_promotion("standard"):  # Adam raises floats to whole-number powers
+        change, memory = optimiser.update(gradient, memory, trained)
+        trained = optax.apply_updates(trained, change)
+    return trained, memory, value, sound, stopped
 
 
 def _loss(trained, machine, state, dt, steps, objective, prior_variance):
@@ -174,8 +176,11 @@ _returning_clip.defvjp(_clip_forward, _clip_backward)
 
 
 def _off_the_mesh(tree):
-    """The same arrays without a place: results of `rollout` are spread over all devices, and
-    shard_map (JAX 0.9.2) cannot differentiate by an array it closes over that is."""
+    """The same arrays on no particular device.
+
+    Results of `rollout` are spread over all devices, and shard_map (JAX 0.9.2) fails to
+    differentiate by an array that it closes over and that is.
+    """
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
 
 

@@ -22,9 +22,9 @@ from jaxtyping import Array, Key, Shaped
 
 from .._check import require_in
 from ..solvers import require_covariance
-from .archive import json_bytes, json_object
 from .intervention import Receipt, describe
 from .machine import State, StateMachine
+from .manifests import json_bytes, json_object
 from .snapshots import Snapshot, npy_array, npy_bytes
 from .traces import SwapRecord, Trace
 

@@ -1,16 +1,17 @@
 """`rollout`: many steps of many trajectories in one compiled call."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike
 
 from .._check import concrete, require_in
 from ..solvers import NORMALS, in_batches, increments, summed
+from .intervention import Receipt
 from .machine import State, StateMachine
 from .stepping import SENSOR_STREAM, Outside, Proposal, SwapOutcomes, one_step
 from .traces import SwapRecord, Trace
@@ -174,7 +175,7 @@ def _advance(machine, lanes, start, dt, plan, steps, trace, refine, alone):
                 state, swaps, row = one_step(
                     machine, lift, state, swaps, proposal, plan.outside, dt, dw, noise
                 )
-                return (_without_step(state), swaps), row if trace else None
+                return (_without_step(state), swaps), _packed(row) if trace else None
 
             def skip(carry):
                 rows = jax.eval_shape(take, carry)[1]
@@ -198,9 +199,35 @@ def _advance(machine, lanes, start, dt, plan, steps, trace, refine, alone):
 
     def in_run(rows):
         rows = rows.reshape(-1, *rows.shape[2:])
-        return jnp.moveaxis(jax.lax.dynamic_slice_in_dim(rows, start % length, steps), 0, -1)
+        return jax.lax.dynamic_slice_in_dim(rows, start % length, steps)
 
-    return lanes, jax.tree.map(in_run, rows), outcomes
+    return lanes, _unpacked(jax.tree.map(in_run, rows)), outcomes
+
+
+_ROW: Any = cast(Any, Trace)(
+    *("float",) * 8, "bool", "int32", cast(Any, Receipt)(*("int32",) * 3, *("float",) * 2), "bool"
+)
+
+
+def _packed(row: Trace) -> tuple[Array, Array]:
+    """A row's numbers as two arrays, zero where the trajectory is not alive.
+
+    One array for each kind: in a loop as small as this every array has a price of its own.
+    """
+    kinds, values = jax.tree.leaves(_ROW), jax.tree.leaves(row)
+    floats = [v for kind, v in zip(kinds, values, strict=True) if kind == "float"]
+    whole = [v.astype(jnp.int32) for kind, v in zip(kinds, values, strict=True) if kind != "float"]
+    alive = row.alive[..., None]
+    packs = (jnp.stack(floats, axis=-1), jnp.stack(whole, axis=-1))
+    return jax.tree.map(lambda pack: jnp.where(alive, pack, jnp.zeros_like(pack)), packs)
+
+
+def _unpacked(packs: tuple[Array, Array]) -> Trace:
+    """The trace of packed rows `[steps, *batch, columns]`, as arrays `[*batch, steps]`."""
+    floats, whole = (iter(jnp.moveaxis(pack, (-1, 0), (0, -1))) for pack in packs)
+    kinds, structure = jax.tree.flatten(_ROW)
+    columns = [next(floats) if kind == "float" else next(whole).astype(kind) for kind in kinds]
+    return structure.unflatten(columns)
 
 
 def _identity(function, in_axes=0):

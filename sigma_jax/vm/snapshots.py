@@ -14,15 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from .._check import require_in
-from .archive import (
-    Archive,
-    ArchiveError,
-    Codec,
-    json_bytes,
-    json_object,
-    read_archive,
-    write_archive,
-)
+from .archive import Archive, ArchiveError, read_archive, write_archive
+from .compression import Codec
+from .manifests import json_bytes, json_object
 
 FORMAT = "sigma0-kernel-snapshot/1"
 _PUBLISHED = ("meta.json", "x.npy", "sigma.npy", "trace.json")

@@ -92,7 +92,6 @@ def one_step(
         receipt=receipt,
         alive=alive,
     )
-    row = jax.tree.map(lambda value: jnp.where(alive, value, jnp.zeros_like(value)), row)
     return _forward(moved), swaps, row
 
 
@@ -163,7 +162,8 @@ def _decide(machine: StateMachine, lift, state: State, motion: Motion):
 
     cheap = lift(look)(state.x, state.covariance, motion.u)
     # A surprise that is only noted needs no decomposition.
-    answered = policy.mode == "intervene" and policy.on_surprise != "observe"
+    looks_on = policy.mode == "observe"
+    answered = not looks_on and policy.on_surprise != "observe"
     asked = (cheap.hold | state.surprised) if answered else cheap.hold
     asked = asked & (state.diverged < 0)
 
@@ -182,21 +182,24 @@ def _decide(machine: StateMachine, lift, state: State, motion: Motion):
                 state.spent,
                 surprised=state.surprised,
             )
+            if looks_on:
+                return None, receipt, signs.proximity
             changed = spent > state.spent
             new = _motion(machine, x, covariance, state.active)
             motion = jax.tree.map(lambda n, old: jnp.where(changed, n, old), new, motion)
-            return (x, covariance, spent), motion, receipt, signs.proximity
+            return (x, covariance, spent, motion), receipt, signs.proximity
 
         return lift(one, in_axes=(0, _STATE_AXES, 0, 0))(cheap, state, motion, asked)
 
     def quiet(state, motion):
         proximity = lift(quiet_signs)(cheap).proximity
-        same = (state.x, state.covariance, state.spent)
-        return same, motion, lift(quiet_receipt)(state.x, state.surprised), proximity
+        same = None if looks_on else (state.x, state.covariance, state.spent, motion)
+        return same, lift(quiet_receipt)(state.x, state.surprised), proximity
 
-    (x, covariance, spent), motion, receipt, proximity = jax.lax.cond(
-        jnp.any(asked), act, quiet, state, motion
-    )
+    changes, receipt, proximity = jax.lax.cond(jnp.any(asked), act, quiet, state, motion)
+    if changes is None:
+        return state, motion, receipt, proximity
+    x, covariance, spent, motion = changes
     state = eqx.tree_at(
         lambda state: (state.x, state.covariance, state.spent), state, (x, covariance, spent)
     )
@@ -221,7 +224,7 @@ def _move(machine: StateMachine, state, motion, proposal, outside, h, dw, sensor
         x = jnp.asarray(jnp.where(proposal.jump >= 0, x + outside.jumps[proposal.jump], x))
     watched = _watch(machine, state, motion, x, h, sensor_noise)
     sound = (
-        jnp.all(jnp.isfinite(covariance))
+        jnp.isfinite(jnp.sum(covariance))
         & (jnp.sum(x**2) < machine.bound**2)
         & (state.diverged < 0)
     )
@@ -246,15 +249,13 @@ def _watch(machine: StateMachine, state: State, motion: Motion, x, h, sensor_noi
     innovation = x - (state.x + h * motion.drift)
     variance = h * (dilation(state.covariance) * motion.diffusion) ** 2
     noise = jnp.asarray(monitor.noise, x.dtype)
-    if matrix is None:
-        covariance = variance + noise
-    else:
-        matrix = matrix.astype(x.dtype)
-        innovation = matrix @ innovation
-        covariance = (matrix * variance) @ matrix.T
-        covariance = covariance + noise * jnp.eye(matrix.shape[0], dtype=x.dtype)
-    squared, _ = normalised_innovation(innovation + sensor_noise, covariance)
-    return squared, monitor.flag(squared, innovation.shape[0])
+    if matrix is None:  # a diagonal covariance, positive by the noise
+        squared = jnp.sum((innovation + sensor_noise) ** 2 / (variance + noise))
+        return squared, monitor.flag(squared, x.shape[0])
+    matrix = matrix.astype(x.dtype)
+    covariance = (matrix * variance) @ matrix.T + noise * jnp.eye(matrix.shape[0], dtype=x.dtype)
+    squared, _ = normalised_innovation(matrix @ innovation + sensor_noise, covariance)
+    return squared, monitor.flag(squared, matrix.shape[0])
 
 
 def _quantities(machine: StateMachine, x, covariance, motion: Motion):

@@ -2,12 +2,11 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
-from sigma_jax.predictions import P1, Study, decide
-from sigma_jax.statistics import TestResult
+from sigma_jax.predictions import Picture, Verdict, decide
+from sigma_jax.statistics import TestResult, false_positive_rate
 
 
 def result(estimate: float, low: float, high: float, p_value: float) -> TestResult:
@@ -41,7 +40,20 @@ def test_the_registered_decision(estimate, low, high, p_value, power, outcome):
 
 
 def test_a_verdict_never_holds_nan():
-    verdict = P1.run(jax.random.key(0), Study(n=60, null_studies=100))[1]
+    verdict = Verdict(
+        version="repaired",
+        outcome="supported",
+        reason="It is there.",
+        effect="difference",
+        estimate=0.6,
+        low=0.4,
+        high=0.8,
+        p_value=1e-9,
+        n=(60, 60),
+        null_rate=false_positive_rate([0.04, 0.5], 0.05),
+        power=0.99,
+        picture=Picture("samples", "group", "value", {"one": (np.zeros(2),)}),
+    )
     for name in ("estimate", "low", "high", "p_value", "power"):
         with pytest.raises(ValueError, match="must not contain NaN"):
             dataclasses.replace(verdict, **{name: np.nan})

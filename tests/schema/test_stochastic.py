@@ -208,11 +208,15 @@ def test_phase_passages_are_those_of_the_saved_paths():
     paths = solvers.simulate_sde_ensemble(
         schema.stochastic_model(TARGETED, noise), many(y0, size), LOOKS, keys=keys(size), steps=5
     )
-    thresholds = schema.Thresholds()
+
+    @jax.jit
+    def follow(ts, states):
+        margins = schema.trajectory_margins(ts, states, TARGETED.environment, schema.Thresholds())
+        return schema.follow_phases(margins, dwell=2)
+
     for i in (0, 17, 49):
         states = jax.tree.map(lambda leaf, i=i: leaf[i], paths.ys)
-        margins = schema.trajectory_margins(paths.ts[i], states, TARGETED.environment, thresholds)
-        phases = np.asarray(schema.follow_phases(margins, dwell=2))
+        phases = np.asarray(follow(paths.ts[i], states))
         for agent in range(2):
             for phase in range(1, 6):
                 seen = LOOKS[phases[:, agent] >= phase]

@@ -42,27 +42,16 @@ def field(sigma, a, q, s):
     return a @ sigma + sigma @ a.T + np.diag(q) - sigma @ full(s) @ sigma
 
 
-def lift(sigma, a, s, h):
-    """Δ of the docstring, said again."""
-    weighted = sigma @ full(s)
-    gain = 1 / (1 + h * np.linalg.norm(weighted))
-    b = a - gain * weighted
-    return h**2 * b @ sigma @ b.T + h * (1 - gain) ** 2 * weighted @ sigma
-
-
 def promised_step(sigma, a, q, s):
     """The largest h = 2⁻ⁿ that keeps this stationary covariance and at which Euler is stable.
 
-    From 1/16 down for a matrix: with longer steps a second, wider covariance can be stationary as
-    well, one that the lift holds up, and the way from the identity may end there.
+    From 1/16 down: with longer steps a second, wider covariance can be stationary as well, which
+    the lift holds up, and the way from the identity may end there.
     """
     rates = np.linalg.eigvals(a - sigma @ full(s))
     pairs = rates[:, None] + rates
-    for h in 0.5 ** np.arange(0 if np.ndim(s) == 0 else 4, 30):
-        if np.ndim(s) == 0:
-            kept = (np.abs(lift(sigma, a, s, h)).sum(axis=1) <= 0.5 * h * q).all()
-        else:
-            kept = np.linalg.eigvalsh(sigma - 0.5 * h * np.diag(q))[0] > 0
+    for h in 0.5 ** np.arange(4, 30):
+        kept = np.linalg.eigvalsh(sigma - 0.5 * h * np.diag(q))[0] > 0
         if kept and np.abs(1 + h * pairs).max() < 1:
             return h
     raise AssertionError("no step is small enough")
@@ -80,7 +69,7 @@ def test_fixed_point_solves_the_algebraic_riccati_equation(kind):
         ]
     )
     h = np.array([promised_step(*one) for one in zip(exact, a, q, s, strict=True)])
-    assert np.median(h) > 0.04
+    assert np.median(h) == 0.0625
 
     @jax.jit
     def limit(a, q, s, h):
@@ -93,20 +82,21 @@ def test_fixed_point_solves_the_algebraic_riccati_equation(kind):
     np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-10 * np.abs(exact).max())
 
 
-def test_beyond_the_promised_step_the_fixed_point_is_off():
-    """The threshold means something: a stationary covariance moves where it is passed."""
-    a, q, s = -3.0 * np.eye(2), np.array([1.0, 1e-3]), 1.0
-    a[0, 1] = 4.0
+def test_beyond_the_promised_step_a_stationary_covariance_moves():
+    """By (1 − θ) Δ exactly, θ by Gershgorin, as soon as Σ exceeds h Q / 2 no more."""
+    a, q = np.array([[-3.0, 2.0], [0.0, -3.0]]), np.array([1.0, 0.1])
     sigma = scipy.linalg.solve_continuous_are(a.T, np.eye(2), np.diag(q), np.eye(2))
-    moved = {h: np.abs(step(sigma, a, q, s, h) - sigma).max() for h in (1e-4, 0.3)}
-    for h, by in moved.items():
-        weighted = sigma * s
+    # The generalised eigenvalues of (Σ, Q/2) are the steps at which Σ − h Q / 2 is singular.
+    limit = scipy.linalg.eigvalsh(sigma, np.diag(q) / 2)[0]
+    for h, beyond in ((0.5 * limit, False), (0.99 * limit, False), (1.01 * limit, True)):
+        weighted = sigma @ np.eye(2)
         gain = 1 / (1 + h * np.linalg.norm(weighted))
         b = a - gain * weighted
         delta = h**2 * b @ sigma @ b.T + h * (1 - gain) ** 2 * weighted @ sigma
-        share = min(1, (0.5 * h * q / np.abs(delta).sum(axis=1)).min())
-        assert by == pytest.approx((1 - share) * np.abs(delta).max(), abs=1e-13)
-    assert moved[1e-4] < 1e-13 < 1e-3 < moved[0.3]
+        share = min(1, (0.5 * h * q / np.abs(delta).sum(axis=1)).min()) if beyond else 1.0
+        moved = step(sigma, a, q, 1.0, h) - sigma
+        np.testing.assert_allclose(moved, (1 - share) * delta, atol=1e-14)
+    assert np.abs(moved).max() > 1e-3
 
 
 def with_error_constant(a, q, s, start, until):
@@ -203,7 +193,7 @@ def rounding(sigma, a, s, h, eps):
     return 4 * DIM * eps * size * flow**2
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(any_step())
 def test_at_least_half_the_noise_is_left_whatever_the_step(given_step):
     sigma, a, q, s, h = given_step
@@ -218,16 +208,13 @@ def test_at_least_half_the_noise_is_left_whatever_the_step(given_step):
         assert above[0] >= -slack
 
 
-@pytest.mark.xfail(strict=True, reason="Σ S Σ is not symmetrised, and grows where h ‖Σ S‖ > 1.8")
-def test_symmetry_is_kept_near_the_limit_of_eulers_stability():
-    """Precise observations: h ‖Σ S‖ is 2.5, and each λᵢ + λⱼ of the closed loop is stable."""
-    a, q, s, h = -0.1 * np.eye(DIM), np.ones(DIM), np.diag([400.0, 300.0, 350.0, 380.0]), 0.05
-    s[0, 1] = s[1, 0] = 100.0
-    sigma = scipy.linalg.solve_continuous_are(a.T, np.eye(DIM), np.diag(q), np.linalg.inv(s))
-    rates = np.linalg.eigvals(a - sigma @ s)
-    assert np.abs(1 + h * (rates[:, None] + rates)).max() < 1
-    skew = 1e-10 * np.triu(np.ones((DIM, DIM)), 1)
-    found = run(a, q, s, sigma + skew - skew.T, 500 * h, 500)
+@pytest.mark.xfail(strict=True, reason="Σ S Σ is left unsymmetric, which grows if h ‖Σ S‖ is large")
+def test_symmetry_is_kept_where_observations_are_precise():
+    """A = 0, q = 1, s = 18²: Σ = I/18 is stationary, and Euler's factor there is 1 − 2 · 0.9."""
+    dim, h = 32, 0.05
+    q, s, sigma = np.ones(dim), 18.0**2 * np.eye(dim), np.eye(dim) / 18.0
+    skew = 1e-9 * np.triu(np.ones((dim, dim)), 1)
+    found = run(np.zeros((dim, dim)), q, s, sigma + skew - skew.T, 400 * h, 400)
     np.testing.assert_allclose(found, sigma, atol=1e-12)
 
 
@@ -283,9 +270,10 @@ def test_gradient_without_any_information_is_finite():
     def wide(sigma, a, q):
         return jnp.trace(riccati_step(sigma, a, q, s, 0.01))
 
-    found = jax.grad(wide, argnums=(0, 1, 2))(jnp.eye(DIM), jnp.asarray(a), jnp.asarray(q))
-    by_sigma = np.eye(DIM) + 0.01 * (a + a.T)
-    np.testing.assert_allclose(found[0], by_sigma, atol=1e-12)
+    slopes = jax.jit(jax.grad(wide, argnums=(0, 1, 2)))
+    found = slopes(jnp.eye(DIM), jnp.asarray(a), jnp.asarray(q))
+    by_sigma = np.eye(DIM) + 0.01 * (a + a.T)  # for symmetric changes
+    np.testing.assert_allclose(0.5 * (found[0] + found[0].T), by_sigma, atol=1e-12)
     np.testing.assert_allclose(found[1], 0.02 * np.eye(DIM), atol=1e-12)
     np.testing.assert_allclose(found[2], np.full(DIM, 0.01), atol=1e-12)
 
@@ -332,7 +320,7 @@ def test_information_is_the_precision_of_what_is_seen(rows, full_noise):
         (None, -1.0, "covariance must be positive; got -1"),
         (None, np.nan, "covariance must not contain NaN"),
         (None, "1.0", "covariance is the text"),
-        (None, np.ones(2), r"covariance must be square.*\(2,\)"),
+        (None, np.ones(2), r"covariance must be .*\(2,\)"),
         pytest.param(
             None, np.ones((3, 1, 1)) * np.eye(2), r"covariance must be", marks=NOT_CHECKED
         ),

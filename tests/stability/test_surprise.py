@@ -1,4 +1,4 @@
-"""The surprise monitor against χ², a plain Kalman filter, and data that its model describes."""
+"""The Kalman monitor against χ², a plain Kalman filter, and data that its model describes."""
 
 import equinox as eqx
 import jax
@@ -43,11 +43,13 @@ def steady_diffusion(x):
 
 
 def monitor(**options) -> KalmanMonitor:
-    options = {"gain_floor": 0.0, **options}
+    # An array, so that `simulated` is compiled once for all floors.
+    options = {"gain_floor": jnp.zeros(()), **options}
     return KalmanMonitor(linear_drift, linear_jacobian, steady_diffusion, 0.05, C, R, **options)
 
 
 MONITOR = monitor()
+score = jax.jit(normalised_innovation)
 
 
 @eqx.filter_jit
@@ -113,7 +115,7 @@ def test_gain_floor_leaves_the_rate_nominal(consistent_run):
     The interval is widened for the correlation, measured over blocks of 100 steps.
     """
     state, nis, _, flag = simulated(
-        monitor(gain_floor=0.1), jax.random.key(1), STEPS, jnp.zeros(3), -1
+        monitor(gain_floor=jnp.array(0.1)), jax.random.key(1), STEPS, jnp.zeros(3), -1
     )
     rate = nominal_rate(2, surprise_threshold(2))
     blocks = np.asarray(flag).reshape(-1, 100).mean(axis=1)
@@ -187,7 +189,7 @@ def test_monitor_is_a_kalman_filter():
 )
 def test_diagonal_and_full_covariance_agree(innovation, variances):
     nu, s = np.array(innovation), np.array(variances)
-    short, full = normalised_innovation(nu, s), normalised_innovation(nu, np.diag(s))
+    short, full = score(nu, s), score(nu, np.diag(s))
     np.testing.assert_allclose(short, full, rtol=1e-12)
     expected = -stats.multivariate_normal(cov=np.diag(s)).logpdf(nu)
     np.testing.assert_allclose(short, [np.sum(nu**2 / s), expected], rtol=1e-12, atol=1e-12)
@@ -207,7 +209,6 @@ def test_thresholds_and_rates():
 
 
 def test_unusable_covariance_is_infinitely_surprising_in_compiled_code():
-    score = jax.jit(normalised_innovation)
     for nu, s in (
         (jnp.ones(2), jnp.array([1.0, -1.0])),
         (jnp.ones(2), jnp.array([[1.0, 2.0], [2.0, 1.0]])),
@@ -221,7 +222,7 @@ def test_unusable_covariance_is_infinitely_surprising_in_compiled_code():
 
 def test_surprise_has_the_gradient_of_the_log_density():
     nu, s = jnp.array([0.3, -1.0]), jnp.array([[2.0, 0.5], [0.5, 1.0]])
-    by_nu, by_s = jax.grad(lambda nu, s: normalised_innovation(nu, s)[1], argnums=(0, 1))(nu, s)
+    by_nu, by_s = jax.jit(jax.grad(lambda nu, s: score(nu, s)[1], argnums=(0, 1)))(nu, s)
     inverse = np.linalg.inv(s)
     np.testing.assert_allclose(by_nu, inverse @ nu, rtol=1e-12)
     whitened = inverse @ nu
