@@ -138,7 +138,7 @@ def neural_study(config: DictConfig) -> Study:
         "no control",
         machine,
         {"no control": None},
-        {"fitted neural policy": (start, config.fit.neural_policy)},
+        {"fitted neural policy": (start, config.fit.on_neural_node)},
         config,
         jax.random.fold_in(key, 4),
     )
@@ -202,7 +202,7 @@ def _fitted(machine, state, how: DictConfig, config: DictConfig, key, descriptio
     """A fitted policy, and its losses."""
     import optax
 
-    from sigma_jax.vm.fitting import fit_policy
+    from sigma_jax.vm.fitting import careful_adam, fit_policy
 
     with tqdm(total=how.iterations, desc=description, delay=2.0, leave=False) as bar:
 
@@ -217,7 +217,7 @@ def _fitted(machine, state, how: DictConfig, config: DictConfig, key, descriptio
             iterations=how.iterations,
             key=key,
             dt=config.dt,
-            optimiser=optax.adam(optax.cosine_decay_schedule(how.rate, how.iterations)),
+            optimiser=careful_adam(optax.cosine_decay_schedule(how.rate, how.iterations)),
             progress=progress,
         )
     return fit.machine.controller.policy, np.asarray(fit.losses)

@@ -39,7 +39,9 @@ def run_rollout(config: DictConfig, output: Path) -> bool:
 
     started = time.perf_counter()
     run = simulate(config)
-    facts = rollout_report.gather(run, *collapse_runs(config))
+    collapses = collapse_runs(config)
+    save(config, run, output / "snapshot.csf")
+    facts = rollout_report.gather(run, *collapses, output / "snapshot.csf")
     checks = rollout_report.make_checks(config, facts)
     rollout_report.write_report(config, facts, checks, output)
     print(rollout_report.closing_text(facts, checks))
@@ -192,6 +194,18 @@ def joined(parts: Sequence[Any]) -> Any:
     import jax
 
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+
+
+def save(config: DictConfig, run: Run, path: Path) -> None:
+    """Write where the run ended, to go on from; the trace has a file of its own."""
+    from sigma_jax import vm
+    from sigma_jax.vm.persistence import snapshot_state
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    snapshot = snapshot_state(
+        run.machine, run.end, base_seed=config.seed, dt=config.dt, swaps=run.record
+    )
+    vm.save_snapshot(path, snapshot)
 
 
 def count_differences(one: Any, other: Any) -> int:

@@ -1,4 +1,4 @@
-"""What `experiments.rollout` writes: trace, snapshot, summary, and a page with figures."""
+"""What `experiments.rollout` writes: trace, summary, and a page with figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from scipy import stats
 
 import sigma_jax
 from experiments.arc import write_summary
-from experiments.rollout import Run
+from experiments.rollout import Run, count_differences
 from sigma_jax import report, stability, vm
+from sigma_jax.vm.persistence import restore_state
 
 ENVELOPE_TIMES = np.linspace(0.0, 10.0, 41)
 LEVEL = 0.99
@@ -37,14 +38,16 @@ class Facts:
     """How many of them were flagged."""
     envelope_excess: float
     """By how much ‖e^{tA}‖ is above its certified envelope at worst, as a share."""
+    snapshot_differs: int
+    """Values that the state read back from the snapshot has otherwise."""
 
     @property
     def trials(self) -> int:
         return int(self.consistent.sum())
 
 
-def gather(run: Run, watched: vm.Rollout, rescued: vm.Rollout) -> Facts:
-    """Certify the states at the ends, and count the flags."""
+def gather(run: Run, watched: vm.Rollout, rescued: vm.Rollout, snapshot: Path) -> Facts:
+    """Certify the states at the ends, count the flags, and read the snapshot again."""
     jacobians = {
         name: _jacobians(run.machine, state)
         for name, state in (("start", run.start), ("end", run.end))
@@ -64,6 +67,9 @@ def gather(run: Run, watched: vm.Rollout, rescued: vm.Rollout) -> Facts:
         consistent=consistent,
         flags=int((run.trace.surprise & consistent).sum()),
         envelope_excess=excess,
+        snapshot_differs=count_differences(
+            run.end, restore_state(run.machine, vm.load_snapshot(snapshot))
+        ),
     )
 
 
@@ -110,6 +116,7 @@ def make_checks(config: DictConfig, facts: Facts) -> list[report.Check]:
     return [
         none("values that a replay has otherwise", run.replay_differs),
         none("values that a run unwatched, in one call, has otherwise", run.unwatched_differs),
+        none("values that the state in the snapshot has otherwise", facts.snapshot_differs),
         none("trajectories that diverged", diverged),
         report.Check(
             "share of steps flagged, jumps apart",
@@ -193,15 +200,6 @@ def write_report(
 ) -> None:
     """Write every output file, each whole or not at all; the page comes last."""
     report.write_netcdf(output / "trace.nc", _dataset(config, facts))
-    snapshot = vm.Snapshot(
-        active_id=",".join(facts.run.machine.names[i] for i in np.asarray(facts.run.end.active)),
-        base_seed=config.seed,
-        dt=config.dt,
-        step=int(facts.run.end.step),
-        x=np.asarray(facts.run.end.x),
-        covariance=np.asarray(facts.run.end.covariance),
-    )
-    vm.save_snapshot(output / "snapshot.csf", snapshot)
     write_summary(output / "summary.json", _summary(config, facts, checks))
     page = report.render_page(
         "A run of the Σ₀ state machine",

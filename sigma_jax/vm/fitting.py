@@ -61,15 +61,15 @@ def fit_policy(
     (Karush, Kuhn and Tucker's condition in each clipped control). Source: the zeroing gradients of
     Hausknecht & Stone (2016), Deep Reinforcement Learning in Parameterized Action Space, §5.
 
-    **Arguments:** `optimiser`, by default `optax.adam(1e-2)`; `progress`, called after every
+    **Arguments:** `optimiser`, by default `careful_adam(1e-2)`; `progress`, called after every
     iteration with how many are done and the loss.
 
-    **Raises** `ValueError` for an unknown objective, iterations below one, a policy without
-    parameters, whatever `rollout` refuses, and, naming the trajectories, if some diverge: the
-    cost of a trajectory that was stopped is not its cost. Also for a loss or gradient not finite.
+    **Raises** `ValueError` for an unknown objective, steps or iterations below one, a policy
+    without parameters, whatever `rollout` refuses, a loss or gradient that is not finite, and,
+    naming the trajectories, if some diverge: the cost of one that was stopped is not its cost.
     """
-    _check(machine, iterations, objective, prior_variance)
-    optimiser = optax.adam(1e-2) if optimiser is None else optimiser
+    _check(machine, steps, iterations, objective, prior_variance)
+    optimiser = careful_adam(1e-2) if optimiser is None else optimiser
     trained = _off_the_mesh(eqx.filter(machine.controller.policy, eqx.is_inexact_array))
     memory = optimiser.init(trained)
     losses = []
@@ -81,8 +81,8 @@ def fit_policy(
         _refuse_diverged(np.atleast_1d(stopped), iteration)
         if not sound:
             raise ValueError(
-                f"in iteration {iteration} the gradient of the loss, {float(loss):g}, is not finite: "
-                "run fewer steps, or shorter ones."
+                f"in iteration {iteration} the loss is {float(loss):g} and its gradient not "
+                "finite: run fewer steps, or shorter ones."
             )
         trained, memory = _off_the_mesh((trained, memory))
         losses.append(float(loss))
@@ -91,6 +91,16 @@ def fit_policy(
     policy = eqx.combine(trained, machine.controller.policy)
     fitted = eqx.tree_at(lambda machine: machine.controller.policy, machine, policy)
     return FitResult(fitted, jnp.asarray(losses, state.x.dtype))
+
+
+def careful_adam(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Adam on gradients cut to norm one.
+
+    The first gradients of a policy that does not stabilise its node yet are larger than all later
+    ones by orders of magnitude, and Adam's memory of their squares would stop it for a thousand
+    iterations. `rate` is the learning rate, or an optax schedule of it.
+    """
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
 
 @eqx.filter_jit
@@ -202,13 +212,14 @@ def _refuse_diverged(stopped: np.ndarray, iteration: int) -> None:
     )
 
 
-def _check(machine, iterations, objective, prior_variance) -> None:
+def _check(machine, steps, iterations, objective, prior_variance) -> None:
     if objective not in get_args(Objective):
         raise ValueError(
             f"objective must be one of {', '.join(get_args(Objective))}; got {objective!r}."
         )
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
-        raise ValueError(f"iterations must be a positive integer; got {iterations!r}.")
+    for name, value in (("steps", steps), ("iterations", iterations)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a positive integer; got {value!r}.")
     require_in("prior_variance", prior_variance, 0.0, open_low=True)
     policy = machine.controller.policy
     if not jax.tree.leaves(eqx.filter(policy, eqx.is_inexact_array)):

@@ -1,7 +1,5 @@
 """Certificates of a matrix against its exponential, its spectrum and closed forms."""
 
-import warnings
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -122,14 +120,12 @@ def drawn(seed: int, size: int, count: int) -> tuple[list[str], np.ndarray]:
 
 
 def test_exponentials_agree_with_scipys():
-    """One of each kind and time; only where neither overflows, and rounding allows it."""
-    _, matrices = drawn(6, 7, 3)
+    """One of each kind, at each time at which it does not overflow."""
+    _, matrices = drawn(6, 7, 1)
     for matrix, norms in zip(matrices, true_norms(matrices), strict=True):
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # overflow of an unstable exponential
-            theirs = np.linalg.norm(scipy.linalg.expm(TIMES[:, None, None] * matrix), 2, (1, 2))
-        both = np.isfinite(theirs) & (norms < 1e250)
-        np.testing.assert_allclose(norms[both], theirs[both], rtol=1e-8)
+        tame = norms < 1e250
+        theirs = scipy.linalg.expm(TIMES[tame, None, None] * matrix)
+        np.testing.assert_allclose(norms[tame], np.linalg.norm(theirs, 2, (1, 2)), rtol=1e-8)
 
 
 @pytest.mark.parametrize(("size", "count"), [(2, 25), (3, 200), (7, 50), (12, 25)])
@@ -422,20 +418,11 @@ def test_no_gradient_flows_and_none_is_nan():
     np.testing.assert_array_equal(slope, np.zeros((2, 2)))
 
 
-def test_certificate_of_one_matrix_is_plain_data_and_that_of_a_batch():
-    whole = [[-1, 2], [0, -3]]  # whole numbers are taken as real ones
-    found = certify(whole, kreiss_points=16)
-    assert isinstance(found, Certificate)
-    assert found.numerical_abscissa.dtype == jnp.float64
-    for own, batched in zip(
-        jax.tree.leaves(found), jax.tree.leaves(certify_one(whole)), strict=True
-    ):
-        np.testing.assert_allclose(own, batched, rtol=1e-9, atol=1e-9)
-
-
 def test_one_dimension_is_certified_to_the_letter():
     """e^{−3t}: every bound is attained, and nothing is left to be slow."""
-    found = certify([[-3.0]], kreiss_points=4)
+    found = certify([[-3]], kreiss_points=4)  # whole numbers are taken as real ones
+    assert isinstance(found, Certificate)
+    assert found.numerical_abscissa.dtype == jnp.float64
     np.testing.assert_allclose(envelope(found, TIMES), np.exp(-3.0 * TIMES), rtol=1e-12)
     assert all(bool(getattr(found, gate)) for gate in NORMAL_GATES)
     assert found.kreiss_constant == 1.0
