@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from experiments.launch import one_line_errors, prepare
@@ -240,14 +240,14 @@ def _evaluated(machine, state, config: DictConfig) -> Evaluation:
 
 
 def _check(config: DictConfig) -> None:
-    counts = {
-        "fit.batch": config.fit.batch,
-        "fit.steps": config.fit.steps,
-        "evaluate.batch": config.evaluate.batch,
+    counts = {"fit.batch": 2, "fit.steps": 1, "evaluate.batch": 2, "evaluate.burn_in": 0}
+    counts |= {
+        f"fit.{name}.iterations": 1 for name in ("linear_policy", "neural_policy", "on_neural_node")
     }
-    for name, value in counts.items():
-        if not isinstance(value, int) or value < 2:
-            raise ValueError(f"{name} must be a whole number of at least 2; got {value!r}.")
+    for name, least in counts.items():
+        value = OmegaConf.select(config, name)
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
     if not 0 <= config.evaluate.burn_in < config.evaluate.steps:
         raise ValueError(
             f"evaluate.burn_in must lie in [0, evaluate.steps); got {config.evaluate.burn_in} of "

@@ -170,9 +170,8 @@ def _sections(
         ),
         report.Section(
             "Learning",
-            "The loss of each iteration, before its update, on the noise of that iteration, and "
-            "its mean over the last tenth of the iterations. The dashed line is what the reference "
-            "costs over as many steps.",
+            "The loss of each iteration, before its update, on the noise of that iteration; thick, "
+            "a running mean. The dashed line is what the reference costs over as many steps.",
             report.learning_figure(curves, "loss: ∫ L dt"),
         ),
         report.Section(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from experiments.launch import one_line_errors, prepare
@@ -38,6 +38,7 @@ def run_rollout(config: DictConfig, output: Path) -> bool:
     from experiments import rollout_report
 
     started = time.perf_counter()
+    _check(config)
     run = simulate(config)
     collapses = collapse_runs(config)
     save(config, run, output / "snapshot.csf")
@@ -98,14 +99,30 @@ def simulate(config: DictConfig) -> Run:
 
 def build(config: DictConfig) -> tuple["vm.StateMachine", "vm.State"]:
     """The machine with the nodes a, b and c, and its states at step 0."""
+    import equinox as eqx
     import jax
     import jax.numpy as jnp
 
     from sigma_jax import vm
 
-    if config.batch < 1 or config.dim < 1:
-        raise ValueError(f"batch and dim must be positive; got {config.batch} and {config.dim}.")
     keys = jax.random.split(jax.random.key(config.seed), 6)
+    # Compiled as one: op by op it takes longer than the run.
+    nodes, policy = eqx.filter_jit(_networks)(keys, config)
+    machine = vm.StateMachine(
+        nodes=nodes, controller=vm.Controller(policy), swap_tolerance=config.swap_tolerance
+    )
+    x = jax.random.normal(keys[4], (config.batch, config.dim))
+    return machine, vm.initial_state(
+        machine, x, config.covariance * jnp.eye(config.dim), key=keys[5], active="a"
+    )
+
+
+def _networks(keys, config: DictConfig):
+    """The nodes a, b near a, and c, a stranger; and a policy if there is a control."""
+    import jax
+
+    from sigma_jax import vm
+
     size, width, decay = (config.dim, config.control_dim), config.node.width, config.node.decay
     own = vm.NeuralNode(*size, key=keys[0], width=width, decay=decay)
     leaves, structure = jax.tree.flatten(own)
@@ -116,32 +133,18 @@ def build(config: DictConfig) -> tuple["vm.StateMachine", "vm.State"]:
         else leaf
         for leaf, key in zip(leaves, noise, strict=True)
     ]
-    stranger_decay = decay * config.stranger_decay
-    stranger = vm.NeuralNode(*size, key=keys[2], width=width, decay=stranger_decay)
+    other = vm.NeuralNode(*size, key=keys[2], width=width, decay=decay * config.stranger_decay)
     policy = vm.neural_policy(*size, key=keys[3]) if config.control_dim else None
-    machine = vm.StateMachine(
-        nodes={"a": own, "b": jax.tree.unflatten(structure, near), "c": stranger},
-        controller=vm.Controller(policy),
-        swap_tolerance=config.swap_tolerance,
-    )
-    x = jax.random.normal(keys[4], (config.batch, config.dim))
-    return machine, vm.initial_state(
-        machine, x, config.covariance * jnp.eye(config.dim), key=keys[5], active="a"
-    )
+    return {"a": own, "b": jax.tree.unflatten(structure, near), "c": other}, policy
 
 
 def schedule(
     config: DictConfig, machine: "vm.StateMachine"
 ) -> tuple[list["vm.Swap"], list["vm.Jump"]]:
-    """The proposals and the shoves, at their steps; refuses what lies beyond the run."""
+    """The proposals and the shoves, at their steps."""
     from sigma_jax import vm
 
-    def step(name: str, share: float) -> int:
-        if not 0.0 <= share < 1.0:
-            raise ValueError(f"{name} must be a share of the run in [0, 1); got {share!r}.")
-        return int(share * config.steps)
-
-    swaps = [vm.Swap(step("swaps.at", swap.at), swap.to) for swap in config.swaps]
+    swaps = [vm.Swap(int(swap.at * config.steps), swap.to) for swap in config.swaps]
     for swap in swaps:
         machine.index(swap.to)
     random = np.random.default_rng(config.seed)
@@ -149,7 +152,7 @@ def schedule(
     for jump in config.jumps:
         direction = random.normal(size=config.dim)
         by = jump.length * direction / np.linalg.norm(direction)
-        jumps.append(vm.Jump(step("jumps.at", jump.at), by))
+        jumps.append(vm.Jump(int(jump.at * config.steps), by))
     return swaps, jumps
 
 
@@ -166,9 +169,6 @@ def run_chunks(
 
     from sigma_jax import vm
 
-    for argument in ("steps", "chunk"):
-        if config[argument] < 1:
-            raise ValueError(f"{argument} must be at least 1; got {config[argument]}.")
     traces, records = [], []
     with tqdm(total=config.steps, desc=name, unit="step", delay=2.0, leave=False) as bar:
         for first in range(0, config.steps, config.chunk):
@@ -233,8 +233,6 @@ def collapse_runs(config: DictConfig) -> tuple["vm.Rollout", "vm.Rollout"]:
     from sigma_jax import vm
 
     chosen = config.collapse
-    if chosen.dim < 5:
-        raise ValueError(f"collapse.dim must be at least 5; got {chosen.dim}.")
     matrix = np.zeros((chosen.dim, chosen.dim))
     matrix[0, 1], matrix[1, 0] = -chosen.turn, chosen.turn
     node = vm.LinearNode(matrix, noise=chosen.noise)
@@ -255,6 +253,30 @@ def collapse_runs(config: DictConfig) -> tuple["vm.Rollout", "vm.Rollout"]:
         return vm.rollout(machine, state, steps=chosen.steps, dt=config.dt)
 
     return run(0), run(chosen.budget)
+
+
+def _check(config: DictConfig) -> None:
+    """Refuse what nothing further down would, or only after minutes."""
+    whole = {"dim": 1, "control_dim": 0, "batch": 1, "steps": 1, "chunk": 1}
+    whole |= {"collapse.dim": 5, "collapse.steps": 1, "collapse.budget": 1}
+    for name, least in whole.items():
+        value = OmegaConf.select(config, name)
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    for name in ("near", "stranger_decay", "collapse.turn"):
+        _number(name, OmegaConf.select(config, name))
+    for name in ("swaps", "jumps"):
+        steps = [int(_number(f"{name}.at", event.at, 1.0) * config.steps) for event in config[name]]
+        if len(set(steps)) < len(steps):
+            raise ValueError(f"{name} asks twice for one step; got the steps {steps}.")
+    for jump in config.jumps:
+        _number("jumps.length", jump.length)
+
+
+def _number(name: str, value: Any, below: float = np.inf) -> float:
+    if not isinstance(value, int | float) or not 0.0 <= value < below:
+        raise ValueError(f"{name} must be a number in [0, {below:g}); got {value!r}.")
+    return value
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def _jacobians(machine: vm.StateMachine, state: vm.State) -> np.ndarray:
 
 def _envelope_excess(matrices: np.ndarray, certificates: stability.Certificate) -> float:
     """The largest share, over matrices and times, by which ‖e^{tA}‖ is above its envelope."""
-    bounds = jax.vmap(lambda c: stability.envelope(c, ENVELOPE_TIMES))(certificates)
+    bounds = jax.jit(jax.vmap(lambda c: stability.envelope(c, ENVELOPE_TIMES)))(certificates)
     flows = scipy.linalg.expm(ENVELOPE_TIMES[:, None, None] * matrices[:, None])
     return float(np.max(np.linalg.norm(flows, 2, axis=(-2, -1)) / np.asarray(bounds) - 1.0))
 
@@ -260,13 +260,14 @@ def _as_netcdf(values: np.ndarray) -> np.ndarray:
 def _summary(config: DictConfig, facts: Facts, checks: list[report.Check]) -> dict:
     run = facts.run
     diagnosis = vm.diagnose(run.trace, run.machine.dim)
+    decisions = vm.describe(trace_of(facts.rescued).receipt, ("trajectory", "step"))
     return {
         "version": sigma_jax.__version__,
         "configuration": OmegaConf.to_container(config, resolve=True),
         "diagnosis": {name: int(np.sum(value)) for name, value in vars(diagnosis).items()},
         "flags": {"steps": facts.trials, "flagged": facts.flags, "threshold": facts.threshold},
         "swaps": run.record.rows(run.machine.names, float(run.machine.swap_tolerance)),
-        "interventions": vm.describe(trace_of(facts.rescued).receipt, ("trajectory", "step")),
+        "interventions": [row for row in decisions if row["action"] != "observe"],
         "certificates": {row[0]: row[1:] for row in _certificate_rows(facts)},
         "checks": {check.name: check.passed for check in checks},
         "all_checks_passed": all(check.passed for check in checks),

@@ -215,7 +215,7 @@ def comparison_figure(
 def learning_figure(
     panels: Mapping[str, Mapping[str, Float[np.ndarray, "*iterations"]]], label: str
 ) -> Figure:
-    """A panel for each machine: losses by iteration, with their mean over the last tenth of them.
+    """A panel for each machine: losses by iteration, with a running mean over a twentieth of them.
 
     An array without an axis is a level to compare with. `label` is that of the losses.
     """
@@ -227,9 +227,10 @@ def learning_figure(
                     panel.axhline(float(losses), color="black", lw=1.5, ls="--", label=name)
                     continue
                 panel.plot(losses, color=colour, lw=0.8, alpha=0.4)
-                window = max(1, len(losses) // 10)
+                window = max(1, len(losses) // 20)
                 smooth = np.convolve(losses, np.full(window, 1.0 / window), "valid")
-                panel.plot(np.arange(window - 1, len(losses)), smooth, color=colour, label=name)
+                centres = window // 2 + np.arange(len(smooth))
+                panel.plot(centres, smooth, color=colour, label=name)
             panel.set_title(title)
             panel.set_xlabel("iteration")
             panel.set_yscale("log")

@@ -37,10 +37,13 @@ def in_batches(
         return function(batch)
 
     def unless_copies(first, batch):
-        if (batches - 1) * batch_size < size:
+        result = jax.eval_shape(one_batch, batch)
+        types = [leaf.dtype for leaf in jax.tree.leaves(result)]
+        keys = any(jnp.issubdtype(dtype, jax.dtypes.prng_key) for dtype in types)
+        if keys or (batches - 1) * batch_size < size:  # keys have no zero to stand for them
             return one_batch(batch)
         # There are more devices than batches: what has only copies is not computed.
-        blank = jax.tree.map(_blank, jax.eval_shape(one_batch, batch))
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), result)
         return jax.lax.cond(first < size, one_batch, lambda _: blank, batch)
 
     def one_device(firsts, local):
@@ -56,14 +59,6 @@ def in_batches(
     return jax.tree.map(
         lambda leaf: leaf.reshape(batches * batch_size, *leaf.shape[2:])[:size], done
     )
-
-
-def _blank(like: jax.ShapeDtypeStruct) -> jax.Array:
-    """Zeros of a shape and type, which may be that of Threefry keys."""
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        words = jnp.zeros((*like.shape, 2), jnp.uint32)
-        return jax.random.wrap_key_data(words, impl="threefry2x32")
-    return jnp.zeros(like.shape, like.dtype)
 
 
 def leading_size(tree: PyTree) -> int:

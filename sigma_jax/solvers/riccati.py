@@ -31,6 +31,9 @@ class Observation(eqx.Module):
                     f"matrix must be [p, d], one row an observation; got shape "
                     f"{np.shape(self.matrix)}."
                 )
+            entries = concrete(self.matrix)
+            if entries is not None and not np.isfinite(entries).all():
+                raise ValueError("matrix must be finite.")
         require_number("covariance", self.covariance)
         noise = concrete(self.covariance)
         if noise is None:
@@ -39,6 +42,10 @@ class Observation(eqx.Module):
             if not noise > 0:
                 raise ValueError(f"covariance must be positive; got {noise}.")
             return
+        if noise.ndim != 2:
+            raise ValueError(
+                f"covariance must be a positive number or [p, p]; got shape {noise.shape}."
+            )
         require_covariance("covariance", self.covariance)
         if self.matrix is not None and np.shape(self.matrix)[0] != noise.shape[-1]:
             raise ValueError(
@@ -135,9 +142,13 @@ def riccati_step(
     """
     h = jnp.asarray(h, covariance.dtype)
     weighted = _weighted(covariance, information)
-    reduction = matmul(weighted, covariance)
+    # With a transpose, so that it is symmetric even where rounding has left Σ not quite so.
+    reduction = matmul(weighted, covariance.T)
     # ‖Σ S‖ by Frobenius: at least the largest eigenvalue.
-    gain = 1.0 / (1.0 + h * jnp.sqrt(jnp.sum(weighted**2)))
+    squared = jnp.sum(weighted**2)
+    # Where nothing is observed, the root would have no slope.
+    norm = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
+    gain = jnp.where(squared > 0, 1.0 / (1.0 + h * norm), 1.0)
     flow = h * (matmul(jacobian, covariance) - gain * reduction)
     square = matmul(flow, h * (jacobian - gain * weighted).T)
     # Half the covariance goes with the flow, where the transpose takes away what rounding left

@@ -263,7 +263,23 @@ def _before(term: diffrax.AbstractTerm, last: Array) -> diffrax.AbstractTerm:
     """The same term, evaluated no later than `last`."""
     if isinstance(term, diffrax.MultiTerm):
         return diffrax.MultiTerm(*(_before(part, last) for part in term.terms))
-    return diffrax.ODETerm(lambda t, y, args: term.vf(jnp.minimum(t, last), y, args))
+    return _Before(term, last)
+
+
+class _Before(diffrax.AbstractTerm):
+    """`term`, its vector field evaluated no later than `last`; its control is left as it is."""
+
+    term: diffrax.AbstractTerm
+    last: Array
+
+    def vf(self, t, y, args):
+        return self.term.vf(jnp.minimum(t, self.last), y, args)
+
+    def contr(self, t0, t1, **kwargs):
+        return self.term.contr(t0, t1, **kwargs)
+
+    def prod(self, vf, control):
+        return self.term.prod(vf, control)
 
 
 def _check_times(times: ArrayLike, segment: int | None, jump_times, method: Method) -> None:

@@ -73,7 +73,10 @@ def free_energy(
     """F = L(x, u) + KL(N(x, Σ) ‖ N(x*, s I)), with s the `prior_variance`.
 
     Source: Σ₀-K1, state VM. By a Cholesky factor of Σ.
+
+    **Raises** `ValueError` for a prior variance that is not positive.
     """
+    require_in("prior_variance", prior_variance, 0.0, open_low=True)
     dim = x.shape[0]
     log_determinant = 2.0 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(covariance))))
     distance = jnp.sum((x - cost.target) ** 2)

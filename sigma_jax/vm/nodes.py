@@ -1,6 +1,7 @@
 """Nodes: what moves the state. Each gives a drift, a diffusion and the drift's Jacobian."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from .._check import require_in, require_number
+from .._check import concrete, require_in, require_number
 
 DIFFUSION_BIAS = -1.0
 """Where the last layer of a diffusion network starts: softplus(−1) is about 0.31."""
@@ -148,7 +149,8 @@ class LinearNode(Node):
         for name, value in given.items():
             require_number(name, value)
         require_in("noise", noise, 0.0)
-        self.matrix = jnp.asarray(matrix, jnp.result_type(float, matrix))
+        given = jnp.asarray(matrix)
+        self.matrix = given if jnp.issubdtype(given.dtype, jnp.floating) else given.astype(float)
         if self.matrix.ndim != 2 or self.matrix.shape[0] != self.matrix.shape[1]:
             raise ValueError(f"matrix must be square, [d, d]; got shape {self.matrix.shape}.")
         dim, dtype = self.matrix.shape[0], self.matrix.dtype
@@ -246,22 +248,35 @@ class ProviderNode(Node):
     def _call(self, function: Callable, shape: tuple[int, ...], x: Array, u: Array) -> Array:
         def on_host(x, u):
             x, u = np.asarray(x), np.asarray(u)
+            name = _name(self.provider if function == self._differences else function)
             try:
                 result = np.asarray(function(x, u))
             except Exception as error:
                 raise ValueError(
-                    f"the provider {_name(function)} raised {type(error).__name__}: {error}"
+                    f"the provider {name} raised {type(error).__name__}: {error}"
                 ) from error
             if result.shape != shape:
                 raise ValueError(
-                    f"the provider {_name(function)} must return shape {shape}; got {result.shape}."
+                    f"the provider {name} must return shape {shape}; got {result.shape}."
                 )
             if not np.isfinite(result).all():
-                raise ValueError(f"the provider {_name(function)} returned a value not finite.")
+                raise ValueError(f"the provider {name} returned a value not finite.")
             return result.astype(x.dtype)
 
         result = jax.ShapeDtypeStruct(shape, x.dtype)
         return jax.pure_callback(on_host, result, x, u, vmap_method="sequential")
+
+
+@contextmanager
+def provider_errors() -> Iterator[None]:
+    """Raise as a plain ValueError what a provider raised inside compiled code, which JAX wraps."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        _, found, message = str(error).rpartition("ValueError: the provider ")
+        if not found:
+            raise
+        raise ValueError("the provider " + message.splitlines()[0]) from None
 
 
 def _name(function: Callable) -> str:
@@ -280,9 +295,13 @@ def require_node(name: str, node: Node, dtype) -> None:
         "jacobian": (node.jacobian, (x, u), (node.dim, node.dim)),
     }
     for part, (function, arguments, shape) in parts.items():
-        value = np.asarray(function(*arguments))
-        if value.shape != shape:
-            raise ValueError(f"node {name!r}: its {part} must be {shape}; got {value.shape}.")
+        with provider_errors():
+            answer = jax.block_until_ready(function(*arguments))
+        if answer.shape != shape:
+            raise ValueError(f"node {name!r}: its {part} must be {shape}; got {answer.shape}.")
+        value = concrete(answer)
+        if value is None:  # inside compiled code there are no values to look at
+            continue
         if not np.isfinite(value).all():
             raise ValueError(f"node {name!r}: its {part} at the zero state is not finite.")
         if part == "diffusion" and (value < 0).any():

@@ -214,6 +214,8 @@ def _active(machine: StateMachine, active: np.ndarray, names: Any) -> Array:
 
 
 def _keys(words: np.ndarray, implementation: Any) -> Key[Array, "*batch"]:
+    if not isinstance(implementation, str):  # None would stand for JAX's default
+        raise ValueError(f"key_implementation must be text; got {implementation!r}.")
     try:
         return jax.random.wrap_key_data(jnp.asarray(words), impl=implementation)
     except (TypeError, ValueError) as error:

@@ -70,9 +70,10 @@ def lqr_policy(node: LinearNode, cost: StageCost, dt: float) -> LinearPolicy:
     independent Gaussian noise does not change it. If the node does not rest at x* by itself, the
     control that holds it there, B u* = −A (x* − c), is added; it must exist.
 
-    **Raises** `ValueError` for a node without control, and if no stabilising control, or none that
-    holds the target, exists.
+    **Raises** `ValueError` for a dt that is not positive, a node without control, and if no
+    stabilising control, or none that holds the target, exists.
     """
+    require_in("dt", dt, 0.0, open_low=True)
     matrix = np.asarray(node.matrix, float)
     control_matrix = np.asarray(node.control_matrix, float)
     dim, controls = control_matrix.shape

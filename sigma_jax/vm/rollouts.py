@@ -13,6 +13,7 @@ from .._check import concrete, require_in
 from ..solvers import NORMALS, in_batches, increments, summed
 from .intervention import Receipt
 from .machine import State, StateMachine
+from .nodes import ProviderNode, provider_errors
 from .stepping import SENSOR_STREAM, Outside, Proposal, SwapOutcomes, one_step
 from .traces import SwapRecord, Trace
 
@@ -88,7 +89,10 @@ def rollout(
     single = state.x.ndim == 1
     if single:
         state = _map_lanes(lambda leaf: leaf[None], state)
-    done, kept, outcomes = _run(machine, state, dt, plan, steps, trace, refine, batch_size)
+    with provider_errors():
+        done, kept, outcomes = _run(machine, state, dt, plan, steps, trace, refine, batch_size)
+        if any(isinstance(node, ProviderNode) for node in machine.nodes.values()):
+            jax.block_until_ready(done.x)  # so that what a provider raises is raised here
     if single:
         done = _map_lanes(lambda leaf: leaf[0], done)
         kept, outcomes = jax.tree.map(lambda leaf: leaf[0], (kept, outcomes))
@@ -117,18 +121,18 @@ def _run(machine, state, dt, plan, steps, trace, refine, batch_size):
         alone = dim >= WIDE
         if alone:
             lanes = jax.tree.map(lambda leaf: leaf[0], lanes)
-        lanes, kept, outcomes = _advance(
-            machine, lanes, step, dt, plan, steps, trace, refine, alone
-        )
-        if alone:
-            return jax.tree.map(lambda leaf: leaf[None], (lanes, kept, outcomes))
-        return lanes, kept, outcomes
+        done = _advance(machine, lanes, step, dt, plan, steps, trace, refine, alone)
+        done = (eqx.tree_at(lambda lanes: lanes.key, done[0], None), *done[1:])
+        return jax.tree.map(lambda leaf: leaf[None], done) if alone else done
 
     lanes, kept, outcomes = in_batches(one_batch, lanes, per_batch, multiple)
-    state = eqx.tree_at(
-        lambda state: state.step, lanes, step + steps, is_leaf=lambda leaf: leaf is None
+    done = eqx.tree_at(
+        lambda done: (done.key, done.step),
+        lanes,
+        (state.key, step + steps),
+        is_leaf=lambda leaf: leaf is None,
     )
-    return state, kept, outcomes
+    return done, kept, outcomes
 
 
 LANES = 16

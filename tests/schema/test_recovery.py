@@ -151,9 +151,8 @@ def test_profiles_of_a_product_are_open_and_of_the_rest_closed():
 
 @pytest.mark.slow
 def test_profile_intervals_of_the_seven_rates_cover():
-    # Every fourth epoch: half the work, and fourteen parameters still have 140 observations.
     coverage = statistics.profile_coverage(
-        curve_model(epochs=EPOCHS[1::2]),
+        curve_model(),
         TRUTH,
         NOISE,
         key=jax.random.key(1),

@@ -28,7 +28,6 @@ G = np.array([0.5, 0.3])
 START = np.array([1.0, -0.5])
 PRIOR = np.array([[0.6, 0.1], [0.1, 0.4]])
 KEY = jax.random.key(0)
-NOISE_IS_LOST = "simulation._before makes an ODETerm of every term, which has no Brownian motion"
 
 
 def linear(t, x, args):
@@ -95,7 +94,6 @@ def test_diffrax_takes_the_steps_of_a_plain_loop(looped):
         np.testing.assert_allclose(own, expected, atol=1e-10)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason=NOISE_IS_LOST)
 def test_simulate_takes_the_steps_of_a_plain_loop(looped):
     term = BeliefTerm(swirled, rising, TREE, SEEN)
     method = FixedStep(STEPS_OF_TREE // 2, ItoRiccati(Milstein()))

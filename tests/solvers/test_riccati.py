@@ -15,7 +15,6 @@ from sigma_jax.solvers.riccati import matmul
 
 DIM = 4
 KINDS = pytest.mark.parametrize("kind", ["number", "matrix"])
-NOT_CHECKED = pytest.mark.xfail(strict=True, reason="not looked at yet")
 step = jax.jit(riccati_step)
 
 
@@ -208,7 +207,6 @@ def test_at_least_half_the_noise_is_left_whatever_the_step(given_step):
         assert above[0] >= -slack
 
 
-@pytest.mark.xfail(strict=True, reason="Σ S Σ is left unsymmetric, which grows if h ‖Σ S‖ is large")
 def test_symmetry_is_kept_where_observations_are_precise():
     """A = 0, q = 1, s = 18²: Σ = I/18 is stationary, and Euler's factor there is 1 − 2 · 0.9."""
     dim, h = 32, 0.05
@@ -261,7 +259,6 @@ def test_gradient_against_finite_differences(kind, h):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="the root in the gain has no slope at zero")
 def test_gradient_without_any_information_is_finite():
     """Nothing observed, C = 0: the covariance spreads freely, and so does its gradient."""
     a, q, *_ = (part[0] for part in systems("matrix", 1, seed=6))
@@ -314,16 +311,14 @@ def test_information_is_the_precision_of_what_is_seen(rows, full_noise):
     [
         (np.ones(3), 1.0, r"matrix must be \[p, d\].*\(3,\)"),
         (np.full((1, 2), np.nan), 1.0, "matrix must not contain NaN"),
-        pytest.param(np.array([[np.inf, 1.0]]), 1.0, "matrix must be finite", marks=NOT_CHECKED),
+        pytest.param(np.array([[np.inf, 1.0]]), 1.0, "matrix must be finite"),
         (np.array([["a", "b"]]), 1.0, "matrix must be a number"),
         (None, 0.0, "covariance must be positive; got 0"),
         (None, -1.0, "covariance must be positive; got -1"),
         (None, np.nan, "covariance must not contain NaN"),
         (None, "1.0", "covariance is the text"),
         (None, np.ones(2), r"covariance must be .*\(2,\)"),
-        pytest.param(
-            None, np.ones((3, 1, 1)) * np.eye(2), r"covariance must be", marks=NOT_CHECKED
-        ),
+        pytest.param(None, np.ones((3, 1, 1)) * np.eye(2), r"covariance must be"),
         (None, np.ones((2, 3)), r"covariance must be square.*\(2, 3\)"),
         (None, np.array([[1.0, 0.5], [0.0, 1.0]]), "differs from its transpose by 0.5"),
         (None, np.diag([1.0, -2.0]), "smallest eigenvalue is -2"),

@@ -2,7 +2,6 @@
 
 import sys
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,15 +84,12 @@ def test_unknown_noise_agrees_with_quadrature():
 
 @pytest.mark.slow
 def test_the_sigma_model_agrees_with_its_profile():
-    # Jitted, as the sampler and the fits trace it many times.
-    model = eqx.filter_jit(
-        schema.CurveModel(
-            np.arange(10.0, 81.0, 10.0),
-            observed=("sigma",),
-            environment=schema.regime("withdrawn"),
-            jump_times=(40.0,),
-            method=solvers.FixedStep(4),
-        )
+    model = schema.CurveModel(
+        np.arange(10.0, 81.0, 10.0),
+        observed=("sigma",),
+        environment=schema.regime("withdrawn"),
+        jump_times=(40.0,),
+        method=solvers.FixedStep(4),
     )
     truth = {"epsilon_sigma": 0.6, "rho": 0.6, "sigma_0": 0.1}
     noise = 0.005 * np.random.default_rng(2).standard_normal(8)

@@ -154,7 +154,6 @@ def test_bad_costs_are_said_in_words(options, message):
         StageCost(**options)
 
 
-@pytest.mark.xfail(strict=True, reason="the prior variance is not looked at: NaN comes back")
 @pytest.mark.parametrize("prior", [0.0, -1.0, np.nan])
 def test_bad_prior_is_said_in_words(prior):
     with pytest.raises(ValueError, match="prior_variance must"):

@@ -52,10 +52,15 @@ def start(machine, seed, batch=BATCH):
 # A loop written out ---------------------------------------------------------------------------
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def drawn(keys, components, steps, variance):
-    """All increments `[steps, batch, components]`, from the solvers' own generator."""
+    """All increments `[steps, batch, components]`, from the solvers' own generator.
+
+    Compiled, as they are in a run: drawn one operation at a time they are rounded otherwise, in
+    the last bits of single precision.
+    """
     of_step = increments(NORMALS, keys, jnp.int32(0), 32, components, jnp.float64(variance))
-    return np.stack([np.asarray(of_step(jnp.int32(i))).T for i in range(steps)])
+    return jax.lax.map(lambda i: of_step(i).T, jnp.arange(steps, dtype=jnp.int32))
 
 
 def in_numpy(machine, x, covariance, dw, sensed, swaps, jump):
@@ -105,6 +110,7 @@ def test_a_linear_machine_follows_the_equations(node_seed, seed, data):
     done = vm.rollout(machine, state, steps=STEPS, dt=DT, swaps=swaps, jumps=[vm.Jump(*jump)])
     sensors = jax.vmap(jax.random.fold_in, (0, None))(state.key, SENSOR_STREAM)
     dw, sensed = drawn(state.key, DIM, STEPS, DT), drawn(sensors, 2, STEPS, 0.01)
+    dw, sensed = np.asarray(dw), np.asarray(sensed)
     columns = ("norm", "covariance_trace", "control_norm", "dilation", "speed", "cost",
                "innovation", "active")  # fmt: skip
     for i in range(BATCH):
@@ -191,11 +197,12 @@ def random_node(rng, like=None, distance=0.0):
     def of(leaf, own):
         if not eqx.is_array(leaf):
             return leaf
-        noise = rng.normal(size=leaf.shape)
+        noise = 0.5 * rng.normal(size=leaf.shape)
         return jnp.asarray(noise if like is None else np.asarray(own) * (1 + distance * noise))
 
     template = neural_template()
-    return jax.tree.map(of, template, template if like is None else like)
+    node = jax.tree.map(of, template, template if like is None else like)
+    return eqx.tree_at(lambda node: node.decay, node, jnp.float64(1.0))
 
 
 @given(seed=seeds, data=st.data())
@@ -218,7 +225,9 @@ def test_no_swap_is_accepted_at_or_beyond_the_tolerance(seed, data):
     swaps = [vm.Swap(step, data.draw(st.sampled_from("abc"))) for step in steps]
     done = vm.rollout(machine, state, steps=STEPS, swaps=swaps)
     record = jax.tree.map(np.asarray, done.swaps)
-    np.testing.assert_array_equal(record.accepted, record.delta < tolerance)
+    stopped = np.asarray(done.state.diverged)[:, None]
+    able = (stopped == -1) | (stopped >= np.array(steps))  # random nodes may diverge
+    np.testing.assert_array_equal(record.accepted, able & (record.delta < tolerance))
 
     old = np.stack([np.asarray(machine.nodes["a"].drift(x, jnp.zeros(0))) for x in state.x])
     new = np.stack([np.asarray(machine.nodes[swaps[0].to].drift(x, jnp.zeros(0))) for x in state.x])
@@ -232,7 +241,8 @@ def test_no_swap_is_accepted_at_or_beyond_the_tolerance(seed, data):
             np.testing.assert_array_equal(record.from_node[:, swap], active)
             active = np.where(record.accepted[:, swap], machine.index(swaps[swap].to), active)
         expected.append(active)
-    np.testing.assert_array_equal(done.trace.active, np.stack(expected, axis=1))
+    alive = np.asarray(done.trace.alive)
+    np.testing.assert_array_equal(done.trace.active, np.stack(expected, axis=1) * alive)
     np.testing.assert_array_equal(done.state.active, active)
 
 
@@ -437,27 +447,33 @@ def test_the_cost_can_be_differentiated_in_the_state_and_the_covariance():
 
 
 def test_memory_of_reverse_mode_is_that_of_a_few_states():
-    """Of each block of steps the state at its start is kept, not all that each step computes."""
-    machine, dim = long_machine(12), 12
+    """Kept are a state for each block of 32 steps and the trace, not what the steps compute."""
+    dim = 8
+    policy = vm.LinearPolicy(0.1 * jnp.ones((1, dim)))
+    machine = vm.StateMachine(
+        nodes={"a": vm.LinearNode(-np.eye(dim), np.ones((dim, 1)))},
+        controller=vm.Controller(policy),
+        policy=None,
+        monitor=None,
+    )
     state = start(machine, 5, 1)
     needed = []
-    for steps in (1000, 5000):
-        compiled = (
-            jax.jit(jax.grad(cost_of(machine, state, steps)))
-            .lower(state.x, state.covariance)
-            .compile()
-        )
+    for steps in (256, 1280):
+        slope = jax.jit(jax.grad(cost_of(machine, state, steps), argnums=(0, 1)))
+        compiled = slope.lower(state.x, state.covariance).compile()
         needed.append(compiled.memory_analysis().temp_size_in_bytes)
-    of_a_state = 16 * 8 * (dim + dim * dim)  # sixteen lanes of x and Σ
-    assert (needed[1] - needed[0]) / 4000 < of_a_state / 8
-    slope = compiled(state.x, state.covariance)
-    assert np.isfinite(slope).all()
-    assert np.abs(slope).max() > 0
+    lanes, columns = 16, 18
+    state_a_block = (dim + dim * dim) / 32
+    assert needed[1] - needed[0] < 1024 * lanes * 8 * (2 * state_a_block + columns)
+    assert columns < (dim + dim * dim) / 3  # all that a single step computes would not fit
+    for part in compiled(state.x, state.covariance):
+        assert np.isfinite(part).all()
+        assert np.abs(part).max() > 0
 
 
 @pytest.mark.parametrize("dim", [3, 32])
 def test_memory_without_a_trace_does_not_grow(dim):
-    """But for the schedule: two whole numbers a step."""
+    """But for a number for each block of 32 steps; the schedule, two for each, is an argument."""
     node = vm.LinearNode(-np.eye(dim), noise=0.1)
     machine = vm.StateMachine(nodes={"a": node}, policy=None)
     state = start(machine, 5, 2)
@@ -469,8 +485,9 @@ def test_memory_without_a_trace_does_not_grow(dim):
             return vm.rollout(machine, there, steps=steps, trace=False).state.x
 
         analysis = jax.jit(end).lower(state.x).compile().memory_analysis()
-        needed.append((analysis.temp_size_in_bytes, analysis.output_size_in_bytes))
-    assert needed[0] == needed[1]
+        assert analysis.output_size_in_bytes == 2 * dim * 8
+        needed.append(analysis.temp_size_in_bytes)
+    assert needed[1] - needed[0] < 0.2 * 10**5
 
 
 # Bad input --------------------------------------------------------------------------------------
@@ -583,6 +600,6 @@ def test_a_provider_that_fails_in_the_run_is_named():
         nodes={"a": vm.ProviderNode(fragile, 2, noise=1e-3)}, policy=None, monitor=None
     )
     state = vm.initial_state(machine, np.full(2, 0.5), 0.1 * np.eye(2), key=jax.random.key(0))
-    with pytest.raises((ValueError, jax.errors.JaxRuntimeError), match="fragile raised") as caught:
+    with pytest.raises((ValueError, jax.errors.JaxRuntimeError), match="the provider") as caught:
         jax.block_until_ready(vm.rollout(machine, state, steps=60))
     assert "out of quota" in str(caught.value)
