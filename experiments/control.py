@@ -202,7 +202,7 @@ def _fitted(machine, state, how: DictConfig, config: DictConfig, key, descriptio
     """A fitted policy, and its losses."""
     import optax
 
-    from sigma_jax.vm.fitting import careful_adam, fit_policy
+    from sigma_jax.vm import careful_adam, fit_policy
 
     with tqdm(total=how.iterations, desc=description, delay=2.0, leave=False) as bar:
 

@@ -199,10 +199,9 @@ def joined(parts: Sequence[Any]) -> Any:
 def save(config: DictConfig, run: Run, path: Path) -> None:
     """Write where the run ended, to go on from; the trace has a file of its own."""
     from sigma_jax import vm
-    from sigma_jax.vm.persistence import snapshot_state
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    snapshot = snapshot_state(
+    snapshot = vm.snapshot_state(
         run.machine, run.end, base_seed=config.seed, dt=config.dt, swaps=run.record
     )
     vm.save_snapshot(path, snapshot)

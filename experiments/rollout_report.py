@@ -14,7 +14,6 @@ import sigma_jax
 from experiments.arc import write_summary
 from experiments.rollout import Run, count_differences
 from sigma_jax import report, stability, vm
-from sigma_jax.vm.persistence import restore_state
 
 ENVELOPE_TIMES = np.linspace(0.0, 10.0, 41)
 LEVEL = 0.99
@@ -68,7 +67,7 @@ def gather(run: Run, watched: vm.Rollout, rescued: vm.Rollout, snapshot: Path) -
         flags=int((run.trace.surprise & consistent).sum()),
         envelope_excess=excess,
         snapshot_differs=count_differences(
-            run.end, restore_state(run.machine, vm.load_snapshot(snapshot))
+            run.end, vm.restore_state(run.machine, vm.load_snapshot(snapshot))
         ),
     )
 
