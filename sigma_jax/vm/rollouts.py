@@ -115,12 +115,16 @@ class _Plan(NamedTuple):
 def _run(machine, state, dt, plan, steps, trace, refine, batch_size):
     dim = state.x.shape[1]
     per_batch, multiple = (1, 1) if dim >= WIDE else (batch_size, LANES)
-    step, lanes = state.step, _without_step(state)
+    # As words: differentiating a conditional on a device does not carry keys through.
+    words = jax.random.key_data(state.key)
+    step, lanes = state.step, eqx.tree_at(lambda s: s.key, _without_step(state), words)
 
     def one_batch(lanes):
         alone = dim >= WIDE
         if alone:
             lanes = jax.tree.map(lambda leaf: leaf[0], lanes)
+        keys = jax.random.wrap_key_data(lanes.key, impl=str(jax.random.key_impl(state.key)))
+        lanes = eqx.tree_at(lambda lanes: lanes.key, lanes, keys)
         done = _advance(machine, lanes, step, dt, plan, steps, trace, refine, alone)
         done = (eqx.tree_at(lambda lanes: lanes.key, done[0], None), *done[1:])
         return jax.tree.map(lambda leaf: leaf[None], done) if alone else done

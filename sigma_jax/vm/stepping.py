@@ -261,10 +261,16 @@ def _watch(machine: StateMachine, state: State, motion: Motion, x, h, sensor_noi
 def _quantities(machine: StateMachine, x, covariance, motion: Motion):
     """The first six columns of a trace."""
     return (
-        jnp.linalg.norm(x),
+        _norm(x),
         jnp.trace(covariance),
-        jnp.linalg.norm(motion.u),
+        _norm(motion.u),
         dilation(covariance),
-        jnp.linalg.norm(motion.drift),
+        _norm(motion.drift),
         machine.cost(x, motion.u),
     )
+
+
+def _norm(vector: Array) -> Array:
+    """‖vector‖, with the slope zero at zero."""
+    squared = jnp.sum(vector**2)
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
