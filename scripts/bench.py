@@ -33,7 +33,7 @@ def main() -> int:
     device = jax.devices()[0]
     print(
         f"{arguments.name}: {device.platform} × {jax.device_count()} ({device.device_kind}), "
-        f"jax {jax.__version__}, Python {platform.python_version()}, float64"
+        f"jax {jax.__version__}, Python {platform.python_version()}"
     )
     rows = importlib.import_module(f"benchmarks.{arguments.name}").rows()
     header = ("case", "peer", "ratio", "ours", "theirs", "unit")

@@ -10,6 +10,11 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .._check import concrete, require_number
 
+FLOOR = 0.1
+"""The part of a step's noise h Q that `riccati_step` never goes below."""
+BOUNDED_FROM = 32
+"""From this dimension on, `riccati_step` tries a bound before the product that it is a bound of."""
+
 
 class Observation(eqx.Module):
     """What is observed of a state x: y = C x + noise of covariance R a unit of time.
@@ -127,14 +132,15 @@ def riccati_step(
         (I + h B) Σ (I + h B)ᵀ + h Q + h α² Σ S Σ,   B = A − K,
 
     is a sum of squares, whatever h is; it exceeds Euler's step by Δ = h² B Σ Bᵀ + h (1 − α)² Σ S Σ.
-    Taking θ Δ away again leaves Σ₊ ≥ h Q / 2 as long as no row sum of θ |Δ| exceeds h Q / 2 there
-    (Gershgorin). Where that bound is too coarse for θ = 1, a Cholesky factorisation of Euler's
-    step less h Q / 2 decides whether it may be taken all the same. So in ordinary use θ = 1, and a
-    stationary covariance solves the algebraic Riccati equation itself, not one that is off by O(h).
-    α = 1 / (1 + h ‖Σ S‖) keeps the update bounded when the covariance is so wide that h Σ S is not
-    small.
+    Taking θ Δ away again leaves Σ₊ ≥ h Q / 10 as long as no row sum of θ |Δ| exceeds the other nine
+    tenths of h Q there (Gershgorin). Where that bound is too coarse for θ = 1, a Cholesky
+    factorisation of Euler's step less h Q / 10 decides whether it may be taken all the same. So in
+    ordinary use θ = 1, and a stationary covariance solves the algebraic Riccati equation itself,
+    not one that is off by O(h). α = 1 / (1 + h ‖Σ S‖) keeps the update bounded when the covariance
+    is so wide that h Σ S is not small.
 
-    Three products of matrices, four if `information` is a matrix. It can be differentiated. The
+    Two products of matrices where the row sums of the factors of Δ are small, three else, and one
+    more if `information` is a matrix. It can be differentiated. The
     stability limit of h is that of Euler's method for dx/dt = A x.
 
     **Arguments:** as `riccati_field`; `noise` not negative, `h` positive. If a component has no
@@ -150,18 +156,29 @@ def riccati_step(
     norm = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
     gain = jnp.where(squared > 0, 1.0 / (1.0 + h * norm), 1.0)
     flow = h * (matmul(jacobian, covariance) - gain * reduction)
-    square = matmul(flow, h * (jacobian - gain * weighted).T)
+    closed = h * (jacobian - gain * weighted)
     # Half the covariance goes with the flow, where the transpose takes away what rounding left
     # unsymmetric: it would grow otherwise.
     half = 0.5 * covariance + flow
     noise = jnp.diag(h * noise)
-    lift = square + h * (1.0 - gain) ** 2 * reduction
-    share = _share_without_lift(lift, 0.5 * jnp.diag(noise))
     euler = half + half.T + h * (2.0 * gain - 1.0) * reduction + noise
-    share = jnp.where(_certified(share < 1.0, euler - 0.5 * noise), 1.0, share)
-    # Collected by matrix, so that large terms of opposite signs do not meet in rounding.
-    observed = h * (gain**2 - share * (1.0 - gain) ** 2) * reduction
-    return half + half.T + (1.0 - share) * square + observed + noise
+
+    def lifted():
+        square = matmul(flow, closed.T)
+        lift = square + h * (1.0 - gain) ** 2 * reduction
+        share = _share_without_lift(lift, (1.0 - FLOOR) * jnp.diag(noise))
+        share = jnp.where(_certified(share < 1.0, euler - FLOOR * noise), 1.0, share)
+        # Collected by matrix, so that large terms of opposite signs do not meet in rounding.
+        observed = h * (gain**2 - share * (1.0 - gain) ** 2) * reduction
+        return half + half.T + (1.0 - share) * square + observed + noise
+
+    if covariance.shape[0] < BOUNDED_FROM:
+        return lifted()
+    # ‖X Y‖ ≤ ‖X‖ ‖Y‖ row by row: where that is small enough, the product need not be known.
+    rows = jnp.sum(jnp.abs(flow), axis=1) * jnp.max(jnp.sum(jnp.abs(closed), axis=0))
+    rows = rows + h * (1.0 - gain) ** 2 * jnp.sum(jnp.abs(reduction), axis=1)
+    small = jnp.all(rows <= (1.0 - FLOOR) * jnp.diag(noise))
+    return jax.lax.cond(jax.lax.stop_gradient(small), lambda: euler, lifted)
 
 
 def _share_without_lift(lift, allowed):
