@@ -52,7 +52,8 @@ class Cache(eqx.Module):
     cursor: Int[Array, ""]
     """The column that is written next."""
     lengths: Int[Array, " batch"]
-    """How many tokens each row holds."""
+    """How many tokens each row has had, which is the next one's position. It holds the last of
+    them: `capacity` at most."""
 
     @property
     def capacity(self) -> int:
@@ -67,7 +68,7 @@ class Cache(eqx.Module):
         self, loop: int, policy: CachePolicy = CachePolicy.LAST_EXITED
     ) -> Bool[Array, "batch columns"]:
         """Which columns loop `loop` may look at."""
-        ages = (self.cursor - 1 - jnp.arange(self.capacity)) % self.capacity
+        ages = (self.cursor - 1 - jnp.arange(self.capacity, dtype=jnp.int32)) % self.capacity
         held = ages < self.lengths[:, None]
         return held & (self.depths > loop) if policy is CachePolicy.PER_LOOP else held
 
@@ -131,7 +132,7 @@ def append(
         ),
         depths=jax.lax.dynamic_update_slice_in_dim(cache.depths, depths, start, 1),
         cursor=(start + tokens) % cache.capacity,
-        lengths=jnp.minimum(cache.lengths + real.sum(axis=1, dtype=jnp.int32), cache.capacity),
+        lengths=cache.lengths + real.sum(axis=1, dtype=jnp.int32),
     )
 
 
@@ -150,11 +151,11 @@ def fold(
 
     def mean(*entries: Array) -> Array:
         stacked = jnp.stack(entries).astype(jnp.float32)
-        counted = jnp.arange(len(entries))[:, None] < depths
+        counted = (jnp.arange(len(entries))[:, None] < depths).astype(jnp.float32)
         batch = entries[0].ndim - 4
         shape = (len(entries), *(1,) * batch, depths.shape[0], 1, 1, 1)
         total = jnp.sum(stacked * counted.reshape(shape), axis=0)
-        return (total / depths.reshape(shape[1:])).astype(entries[0].dtype)
+        return (total / depths.astype(jnp.float32).reshape(shape[1:])).astype(entries[0].dtype)
 
     return [jax.tree.map(mean, *own)]
 

@@ -111,7 +111,7 @@ def _run(
             x=after,
             chosen=_where(carry.active, state, carry.chosen),
             active=carry.active & ~stops,
-            depth=carry.depth + carry.active,
+            depth=carry.depth + carry.active.astype(jnp.int32),
             memory=memory,
             own=own,
         )
@@ -190,7 +190,7 @@ def select(
         loop = Loop(index, state, before, gates[index], lambda s=state: model.logits(s))
         wanted, memory = policy.wants(memory, loop)
         chosen = _where(active, state, chosen)
-        depth = depth + active
+        depth = depth + active.astype(jnp.int32)
         active = active & ~policy.bounded(wanted, index, loops)
         before = state
     return chosen.reshape(batch, tokens, size), depth.reshape(batch, tokens)
