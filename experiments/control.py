@@ -204,7 +204,9 @@ def _fitted(machine, state, how: DictConfig, config: DictConfig, key, descriptio
 
     from sigma_jax.vm import careful_adam, fit_policy
 
-    with tqdm(total=how.iterations, desc=description, delay=2.0, leave=False) as bar:
+    with tqdm(
+        total=how.iterations, desc=description, delay=2.0, leave=False, mininterval=1.0
+    ) as bar:
 
         def progress(done: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, matmul_peak, peer_module
 from sigma_jax import vm
 
 SIZES = ((4, 8), (8, 4096), (64, 16), (128, 16), (256, 1))
@@ -30,7 +30,7 @@ def rows() -> Iterator[dict]:
 
 def against_the_peer(dim: int, batch: int, peak: float) -> Iterator[dict]:
     """Steps × trajectories a second: controller, Riccati equation and trace on, float32."""
-    vm_peer = peer_module()
+    vm_peer = peer_module("vm_peer")
     weights = random_weights(dim)
     peers = {
         jacobian: vm_peer.make_peer(
@@ -62,15 +62,6 @@ def against_the_peer(dim: int, batch: int, peak: float) -> Iterator[dict]:
         # The Jacobian, A Σ and Σ²; further products only where a bound fails.
         flops = rate * (2 * 2 * dim**3 + 2 * dim**2 * WIDTH)
         yield _row(f"d = {dim}, batch {batch}", "peak of a product", flops, peak, "flop/s")
-
-
-def peer_module():
-    """The peer; raises a one-line error if PyTorch, an extra, is not there."""
-    try:
-        from benchmarks import vm_peer
-    except ModuleNotFoundError as error:
-        raise SystemExit(f"error: {error}; pip install -e '.[bench]' brings the peer.") from None
-    return vm_peer
 
 
 def _require_agreement(machine: vm.StateMachine, start: vm.State, peer) -> None:
@@ -163,19 +154,6 @@ def network(like: eqx.nn.MLP, weights: dict[str, np.ndarray], name: str) -> eqx.
             for part in ("inner", "inner_bias", "outer", "outer_bias")
         ],
     )
-
-
-def matmul_peak() -> float:
-    """Flops a second of the library's product at its best size, float32, all cores."""
-    return max(matmul_rate(size) for size in (256, 512, 1024, 2048))
-
-
-def matmul_rate(size: int) -> float:
-    """Flops a second of the library's product of two square matrices of that size."""
-    times = max(1, (2048 // size) ** 3)
-    product = jax.jit(lambda a: jax.lax.fori_loop(0, times, lambda _, b: b @ a, a))
-    (seconds,) = interleaved(lambda: product(jnp.eye(size, dtype=jnp.float32)), rounds=3)
-    return times * 2 * size**3 / seconds
 
 
 # Memory ----------------------------------------------------------------------------------------
