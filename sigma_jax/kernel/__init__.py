@@ -6,6 +6,7 @@ from .cache import Cache, CachePolicy, append, empty_cache, fold_cache
 from .canary import Adaptation, CanarySigns, CanaryState, observe, start_canary
 from .configuration import OuroConfig, read_config
 from .decoding import Depth, Step, decode, prefill, select
+from .embedded import kernel_mini_directory
 from .exits import (
     Acceleration,
     ExitPolicy,
@@ -18,10 +19,10 @@ from .exits import (
 from .generation import Generated, Generator, generate
 from .layers import Context, KeyValue
 from .model import LoopOutputs, Ouro, stack_layers, unstack_layers
+from .quantization import Quantization, quantize_model
 from .running_batch import Chunk, Decoding, Finish
 from .sampling import Sampling, sample
 from .stop_strings import StopStrings
-from .quantization import Quantization, quantize_model
 from .tokenizer_files import check_tokenizer, load_tokenizer, stop_ids
 from .weights import load_model, save_model
 
@@ -61,6 +62,7 @@ __all__ = [
     "exit_distribution",
     "fold_cache",
     "generate",
+    "kernel_mini_directory",
     "load_adapter",
     "load_model",
     "load_tokenizer",

@@ -151,7 +151,8 @@ def fold(
 
     def mean(*entries: Array) -> Array:
         stacked = jnp.stack(entries).astype(jnp.float32)
-        counted = (jnp.arange(len(entries))[:, None] < depths).astype(jnp.float32)
+        loop = jnp.arange(len(entries), dtype=depths.dtype)
+        counted = (loop[:, None] < depths).astype(jnp.float32)
         batch = entries[0].ndim - 4
         shape = (len(entries), *(1,) * batch, depths.shape[0], 1, 1, 1)
         total = jnp.sum(stacked * counted.reshape(shape), axis=0)
