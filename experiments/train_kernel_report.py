@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
+import matplotlib.pyplot as plt
 import pandas as pd
 from flax import nnx
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 import sigma_jax
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _DIALOGUES = ["loops a token", "exact match", "mean loops"]
+_LOOP = "loss_loop_"
 _TEXT = ["loops a token", "bits a byte", "mean loops"]
 
 
@@ -69,6 +71,7 @@ def write_model(
 ) -> None:
     """Write a model directory: weights, tokenizer, log and card."""
     save_model(model, directory, overwrite=True)
+    tokenizer.model_max_length = model.config.max_position_embeddings
     tokenizer.save_pretrained(str(directory), save_jinja_files=False)
     table = pd.DataFrame(log)
     report.write_whole(
@@ -103,7 +106,7 @@ def model_card(config: DictConfig, model: Ouro, results: list[Result], log: list
         "",
         "## Training",
         "",
-        _story(config, log) + " Every step is in `training_log.csv`.",
+        _story(config, log) + f" A line for every {config.segment} steps is in `training_log.csv`.",
         "",
         "The objectives are those of Zhu et al., *Scaling Latent Reasoning via Looped Language "
         "Models* (arXiv 2510.25741). SCAN is by Lake and Baroni, *Generalization without "
@@ -142,7 +145,7 @@ def _story(config: DictConfig, log: list[dict]) -> str:
         rows = table[table.stage == stage]
         parts.append(
             f"{rows.step.max():,} steps for {about} ({rows.tokens.sum():,} tokens, "
-            f"{rows.seconds.sum() / 60:.0f} minutes)"
+            f"{rows.seconds.sum() / 60:.0f} min)"
         )
     return f"On a {jax.default_backend().upper()}: {' and '.join(parts)}. Seed {config.seed}."
 
@@ -185,19 +188,6 @@ def write_report(
 def _sections(
     table: pd.DataFrame, results: list[Result], checks: list[report.Check]
 ) -> list[report.Section]:
-    loops = [name for name in table.columns if name.startswith("loss_loop_")]
-    joint, gate = (table[table.stage == stage] for stage in STAGES)
-    by_loop = {f"loop {name[10:]}": np.asarray(joint[name]) for name in loops}
-    exits = {
-        "mean exit step": {
-            "joint": np.asarray(joint.exit_step),
-            "gate": np.asarray(gate.exit_step),
-        },
-        "entropy of the exits, nats": {
-            "joint": np.asarray(joint.entropy),
-            "gate": np.asarray(gate.entropy),
-        },
-    }
     check_rows = [
         [c.name, f"{c.value:.4g}", f"{c.tolerance:.3g}", "ok" if c.passed else "FAILED"]
         for c in checks
@@ -213,19 +203,30 @@ def _sections(
         ),
         report.Section(
             "Learning",
-            "Each loop's cross-entropy in the first stage, and the second stage's loss. A line of "
-            "the log is a mean over its steps, before their updates; thick, a running mean.",
-            report.learning_figure(
-                {
-                    "stage I: cross-entropy, nats a token": by_loop,
-                    "stage II: loss of the gate": {"gate": np.asarray(gate.loss)},
-                },
-                "loss",
-            ),
-        ),
-        report.Section(
-            "Exits",
-            "What the gate makes of the tokens that are trained on.",
-            report.learning_figure(exits, ""),
+            "Each loop's cross-entropy on the tokens that are trained on, and what the gate makes "
+            "of them. A point is the mean over a line of the log. The vertical line is where the "
+            "second stage begins, which leaves the cross-entropies alone.",
+            _learning_figure(table),
         ),
     ]
+
+
+def _learning_figure(table: pd.DataFrame) -> Figure:
+    """Losses, exit step and entropy by step, the second stage behind the first."""
+    first = int(table.step[table.stage == STAGES[0]].max())
+    steps = table.step + first * (table.stage == STAGES[1])
+    loops = [name for name in table.columns if name.startswith(_LOOP)]
+    panels = {
+        "cross-entropy, nats a token": {f"loop {name[len(_LOOP) :]}": name for name in loops},
+        "mean exit step, and entropy in nats": {"exit step": "exit_step", "entropy": "entropy"},
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(10.0, 4.0), layout="constrained")
+    for panel, (title, lines) in zip(axes, panels.items(), strict=True):
+        for label, name in lines.items():
+            panel.plot(steps, table[name], label=label)
+        panel.axvline(first, color="black", lw=1.0, ls="--")
+        panel.set_title(title)
+        panel.set_xlabel("step")
+        panel.legend(frameon=False)
+    axes[0].set_yscale("log")
+    return figure
