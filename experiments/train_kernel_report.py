@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
-import matplotlib.pyplot as plt
 import pandas as pd
 from flax import nnx
 from matplotlib.figure import Figure
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _DIALOGUES = ["loops a token", "exact match", "mean loops"]
-_LOOP = "loss_loop_"
 _TEXT = ["loops a token", "bits a byte", "mean loops"]
 
 
@@ -206,27 +204,19 @@ def _sections(
             "Each loop's cross-entropy on the tokens that are trained on, and what the gate makes "
             "of them. A point is the mean over a line of the log. The vertical line is where the "
             "second stage begins, which leaves the cross-entropies alone.",
-            _learning_figure(table),
+            _training_figure(table),
         ),
     ]
 
 
-def _learning_figure(table: pd.DataFrame) -> Figure:
-    """Losses, exit step and entropy by step, the second stage behind the first."""
+def _training_figure(table: pd.DataFrame) -> Figure:
     first = int(table.step[table.stage == STAGES[0]].max())
     steps = table.step + first * (table.stage == STAGES[1])
-    loops = [name for name in table.columns if name.startswith(_LOOP)]
-    panels = {
-        "cross-entropy, nats a token": {f"loop {name[len(_LOOP) :]}": name for name in loops},
-        "mean exit step, and entropy in nats": {"exit step": "exit_step", "entropy": "entropy"},
-    }
-    figure, axes = plt.subplots(1, len(panels), figsize=(10.0, 4.0), layout="constrained")
-    for panel, (title, lines) in zip(axes, panels.items(), strict=True):
-        for label, name in lines.items():
-            panel.plot(steps, table[name], label=label)
-        panel.axvline(first, color="black", lw=1.0, ls="--")
-        panel.set_title(title)
-        panel.set_xlabel("step")
-        panel.legend(frameon=False)
-    axes[0].set_yscale("log")
-    return figure
+    loops = [name for name in table.columns if name.startswith("loss_loop_")]
+    return report.training_figure(
+        steps.to_numpy(float),
+        table[loops].to_numpy(),
+        table.exit_step.to_numpy(),
+        table.entropy.to_numpy(),
+        second_stage=first,
+    )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.timing import interleaved, matmul_peak, peer_module
+from benchmarks.timing import interleaved, matmul_peak, peer_module, row
 from sigma_jax import kernel
 
 SMALL = kernel.OuroConfig(
@@ -96,10 +96,10 @@ def decoding(case: str, model, weights, batch: int, context: int, tokens: int) -
     _require_agreement(runs[0](), peer.generate(first, context, tokens).numpy())
     seconds = interleaved(*runs, lambda: peer.generate(first, context, tokens), rounds=ROUNDS)
     fixed, even, uneven, theirs = (batch * tokens / one for one in seconds)
-    yield _row(case, "PyTorch, all four loops", fixed, theirs, "tokens/s")
-    yield _row(f"{case}, two loops each", "our four loops", even, fixed, "tokens/s")
+    yield row(case, "PyTorch, all four loops", fixed, theirs, "tokens/s")
+    yield row(f"{case}, two loops each", "our four loops", even, fixed, "tokens/s")
     if batch > 1:
-        yield _row(f"{case}, one to three loops", "our four loops", uneven, fixed, "tokens/s")
+        yield row(f"{case}, one to three loops", "our four loops", uneven, fixed, "tokens/s")
 
 
 def continued(model, ids: np.ndarray, policy: kernel.ExitPolicy, capacity: int, tokens: int):
@@ -136,15 +136,4 @@ def prompt(case: str, model: kernel.Ouro, context: int, peak: float) -> dict:
     heads = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.rotary_size
     weights = config.hidden_size * (heads + 3 * config.intermediate_size)
     products = config.total_ut_steps * config.num_hidden_layers * weights
-    return _row(case, "peak of a product", 2 * products * context / seconds, peak, "flop/s")
-
-
-def _row(case: str, peer: str, ours: float, theirs: float, unit: str) -> dict:
-    return {
-        "case": case,
-        "peer": peer,
-        "ratio": ours / theirs,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": unit,
-    }
+    return row(case, "peak of a product", 2 * products * context / seconds, peak, "flop/s")

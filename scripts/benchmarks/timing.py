@@ -22,6 +22,18 @@ def interleaved(*functions: Callable, rounds: int = 7) -> tuple[float, ...]:
     return tuple(float(np.median(kept)) for kept in times)
 
 
+def row(case: str, peer: str, ours: float, theirs: float, unit: str) -> dict:
+    """A comparison of two rates in that unit: the ratio is how many times the peer's ours is."""
+    return {
+        "case": case,
+        "peer": peer,
+        "ratio": ours / theirs,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": unit,
+    }
+
+
 def matmul_peak() -> float:
     """Flops a second of the library's product at its best size, float32, all cores."""
     return max(matmul_rate(size) for size in (256, 512, 1024, 2048))

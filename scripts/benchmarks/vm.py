@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import interleaved, matmul_peak, peer_module
+from benchmarks.timing import interleaved, matmul_peak, peer_module, row
 from sigma_jax import vm
 
 SIZES = ((4, 8), (8, 4096), (64, 16), (128, 16), (256, 1))
@@ -57,11 +57,11 @@ def against_the_peer(dim: int, batch: int, peak: float) -> Iterator[dict]:
     for index, name in enumerate(("Jacobian by autograd", "Jacobian in closed form")):
         # The peer may use the number of threads that suits it.
         best = batch * few / min(seconds[2 * index : 2 * index + 2])
-        yield _row(f"d = {dim}, batch {batch}", f"PyTorch, {name}", rate, best, "steps/s")
+        yield row(f"d = {dim}, batch {batch}", f"PyTorch, {name}", rate, best, "steps/s")
     if dim >= 64:
         # The Jacobian, A Σ and Σ²; further products only where a bound fails.
         flops = rate * (2 * 2 * dim**3 + 2 * dim**2 * WIDTH)
-        yield _row(f"d = {dim}, batch {batch}", "peak of a product", flops, peak, "flop/s")
+        yield row(f"d = {dim}, batch {batch}", "peak of a product", flops, peak, "flop/s")
 
 
 def _require_agreement(machine: vm.StateMachine, start: vm.State, peer) -> None:
@@ -171,7 +171,7 @@ def memory() -> Iterator[dict]:
 
         return megabytes(run, state)
 
-    yield _row("d = 64, 10⁵ steps, no trace", "10³ steps", forward(100_000), forward(1_000), "MB")
+    yield row("d = 64, 10⁵ steps, no trace", "10³ steps", forward(100_000), forward(1_000), "MB")
 
     def gradient(state):
         def cost(machine):
@@ -181,21 +181,10 @@ def memory() -> Iterator[dict]:
         return eqx.filter_grad(cost)(machine).nodes["a"].output_weights
 
     used = megabytes(gradient, state)
-    yield _row("reverse mode, d = 64, 10⁴ steps", "the goal of 4000 MB", used, 4000.0, "MB")
+    yield row("reverse mode, d = 64, 10⁴ steps", "the goal of 4000 MB", used, 4000.0, "MB")
 
 
 def megabytes(function, argument) -> float:
     """Temporary memory of the compiled function."""
     analysis: Any = jax.jit(function).lower(argument).compile().memory_analysis()
     return analysis.temp_size_in_bytes / 1e6
-
-
-def _row(case: str, peer: str, ours: float, theirs: float, unit: str) -> dict:
-    return {
-        "case": case,
-        "peer": peer,
-        "ratio": ours / theirs,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": unit,
-    }

@@ -13,11 +13,11 @@ from .checkpoint_files import (
     check_tensors,
     find_directory,
     read_headers,
-    read_json,
     read_tensors,
     replacing,
     write_tensors,
 )
+from .json_files import read_json
 from .model import Ouro, unstack_layers
 from .weights import module_name
 

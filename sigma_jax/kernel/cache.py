@@ -29,7 +29,7 @@ class CachePolicy(enum.Enum):
     - `AVERAGED`: their mean over the loops that the token had: one slot instead of T.
 
     Prompts are always read with one slot a loop, and folded into fewer afterwards.
-    Source: arXiv 2510.25741, section 5 (cache sharing); the copy-down is that of vllm-rlt.
+    Source: arXiv 2510.25741 (cache sharing); the copy-down is that of vllm-rlt.
     """
 
     PER_LOOP = "per_loop"

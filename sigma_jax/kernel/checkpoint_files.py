@@ -11,13 +11,15 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
+
+from .json_files import read_json
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _DTYPES = {
@@ -74,22 +76,6 @@ def find_directory(
             f"there is no directory {source}, and the Hugging Face hub did not give it: {cause}"
         ) from error
     return Path(found)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    **Raises** `FileNotFoundError` if it is not there, `ValueError` naming it if it is no object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} holds no {path.name}.")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold a JSON object; got {type(fields).__name__}.")
-    return fields
 
 
 def read_headers(directory: Path, *, stem: str = "model") -> dict[str, StoredTensor]:

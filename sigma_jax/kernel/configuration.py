@@ -1,11 +1,11 @@
 """The shape of an Ouro model, read strictly from a published `config.json`."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from .._check import require_in
+from .json_files import read_json
 
 MODEL_TYPE = "ouro"
 
@@ -124,14 +124,7 @@ def read_config(directory: str | Path, *, loops: int | None = None) -> OuroConfi
     a JSON object or not the config of an Ouro model.
     """
     path = Path(directory) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{directory} holds no config.json.")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold a JSON object; got {type(fields).__name__}.")
+    fields = read_json(path)
     try:
         return OuroConfig.from_dict(fields, loops=loops)
     except (TypeError, ValueError) as error:

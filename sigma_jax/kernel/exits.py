@@ -83,7 +83,7 @@ class QExit(ExitPolicy):
     depth: with saturated gates a rounded CDF would reach 1 too early. The CDF counts from the
     first loop, below `min_loops` as well.
 
-    Source: arXiv 2510.25741, section 3 (Q-exit).
+    Source: arXiv 2510.25741 (Q-exit).
     """
 
     threshold: float | Float[Array, " batch"]
@@ -205,7 +205,7 @@ def exit_distribution(
     """The probability of stopping after each loop, from the gate's logits along the first axis.
 
     p_t = λ_t Π_{j<t} (1 − λ_j); the last loop takes what is left, whatever its gate says.
-    Source: arXiv 2510.25741, section 3.
+    Source: arXiv 2510.25741 (exit distribution).
     """
     leaves = jax.nn.sigmoid(gates.astype(jnp.float32)).at[-1].set(1.0)
     stays = jnp.cumprod(1.0 - leaves[:-1], axis=0)

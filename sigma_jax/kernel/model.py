@@ -24,7 +24,7 @@ Layered = tuple[KeyValue, ...] | KeyValue
 
 
 class LoopOutputs(NamedTuple):
-    """What each of the T loops gave for every token. Source: arXiv 2510.25741, section 3."""
+    """What each of the T loops gave for every token. Source: arXiv 2510.25741."""
 
     hidden: Float[Array, "loops batch tokens size"]
     """The state after the shared norm; what the next loop consumed."""

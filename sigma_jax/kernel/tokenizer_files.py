@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoint_files import find_directory, read_json
+from .checkpoint_files import find_directory
 from .configuration import OuroConfig
+from .json_files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

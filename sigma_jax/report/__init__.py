@@ -11,6 +11,7 @@ from .figures import (
     sweep_figure,
 )
 from .files import write_text, write_whole
+from .kernel_figures import training_figure
 from .machine_figures import (
     Band,
     Mark,
@@ -42,6 +43,7 @@ __all__ = [
     "rollout_figure",
     "spectra_figure",
     "sweep_figure",
+    "training_figure",
     "verdict_figure",
     "write_netcdf",
     "write_text",

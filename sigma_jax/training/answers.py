@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sigma_jax.kernel import Depth, Finish, Ouro, generate
-
+from ..kernel import Depth, Finish, Ouro, generate
 from .chat_tokens import Dialogue
 
 

@@ -1,7 +1,6 @@
 """What Ouro is trained on: stage I, all loops and the gate together; stage II, the gate alone.
 
-Source: Zhu et al., "Scaling Latent Reasoning via Looped Language Models" (arXiv 2510.25741),
-section 3.
+Source: Zhu et al., "Scaling Latent Reasoning via Looped Language Models" (arXiv 2510.25741).
 """
 
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from sigma_jax.kernel import Ouro
+from ..kernel import Ouro
 
 GAIN = 50.0
 """k of the second stage: how sharply an improvement is told from none, per nat."""

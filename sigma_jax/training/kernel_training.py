@@ -1,7 +1,6 @@
 """Training Ouro: the recipe, the state that a run is at, and compiled steps.
 
-Source of the stages and of the optimiser's numbers: Zhu et al. (arXiv 2510.25741), section 3 and
-table 1.
+Source of the stages and of the optimiser's numbers: Zhu et al. (arXiv 2510.25741), table 1.
 """
 
 import dataclasses
@@ -15,9 +14,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
-from sigma_jax.kernel import Ouro
-
 from .._check import require_in
+from ..kernel import Ouro
 from .batches import Batch, Batches
 from .kernel_objectives import Objective, expected_loss, gate_loss, token_losses
 

@@ -1,21 +1,13 @@
 """The code on the analysis page runs, and what its comments say is so."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
-
 
 @pytest.fixture(scope="module")
-def names() -> dict:
+def names(run_page) -> dict:
     """The page's variables after all its code blocks."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    scope: dict = {}
-    exec(compile("\n".join(blocks), str(PAGE), "exec"), scope)
-    return scope
+    return run_page("analysis.md")
 
 
 @pytest.mark.slow

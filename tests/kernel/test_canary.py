@@ -17,15 +17,9 @@ from sigma_jax.kernel import (
 )
 from tests.kernel.restatement import random_model
 
+pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
+
 VOCABULARY = 40
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_in_a_hurry():
-    """The programs are many and small, so they take longer to compile well than to run badly."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @jax.jit

@@ -27,18 +27,12 @@ from sigma_jax.kernel import (
 )
 from tests.kernel.restatement import random_model
 
+pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
+
 PROMPTS = [[1, 2, 3, 4, 5], [7, 8], list(range(12))]
 CAPACITY = 36
 ADAPTIVE = Depth(QExit(0.8))
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, repetition_penalty=1.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_in_a_hurry():
-    """The programs are many and small, so they take longer to compile well than to run badly."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

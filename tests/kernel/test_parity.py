@@ -19,15 +19,9 @@ from sigma_jax.kernel import (
 )
 from tests.kernel.restatement import FIXTURE, fixture_model, read, weights
 
+pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
+
 TOLERANCE = 5e-4  # the fixture's gain is harsh
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_in_a_hurry():
-    """The programs are many and small, so they take longer to compile well than to run badly."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
