@@ -7,6 +7,7 @@ runs every loop, as the released code does.
 
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,13 +31,13 @@ class Layer:
 class Peer:
     """An Ouro with a cache for `batch` rows of `capacity` tokens."""
 
-    def __init__(self, weights: dict[str, np.ndarray], config, batch: int, capacity: int):
+    def __init__(self, weights: dict[str, jax.Array], config, batch: int, capacity: int):
         self.config = config
         self.heads = (config.num_attention_heads, config.num_key_value_heads)
         self.size = config.head_dim
 
         def tensor(name: str) -> Tensor:
-            return torch.from_numpy(weights[name])
+            return torch.from_dlpack(weights[name])
 
         self.embedding = tensor("model.embed_tokens.weight")
         self.norm = tensor("model.norm.weight")
@@ -79,13 +80,16 @@ class Peer:
             x = self._normed(x, self.norm)
         return functional.linear(x[:, -1], self.head)
 
-    def next_ids(self, ids: np.ndarray) -> Tensor:
-        """The likeliest tokens behind a prompt `[batch, tokens]`, which is read into the cache."""
-        return self.read(torch.from_numpy(ids), 0).argmax(-1, keepdim=True)
+    def fill(self, slot: int, part: int, kept: jax.Array) -> None:
+        """Put keys (part 0) or values (1), `[batch, heads, capacity, size]`, into the cache.
 
-    def generate(self, ids: Tensor, start: int, tokens: int) -> Tensor:
+        The slots are the layers of the first loop, then those of the second, and so on.
+        """
+        self.cache[slot, part] = torch.from_dlpack(kept)
+
+    def generate(self, ids: np.ndarray, start: int, tokens: int) -> Tensor:
         """The next `tokens` tokens behind `ids` `[batch, 1]`, the likeliest each time."""
-        drawn = []
+        ids, drawn = torch.from_numpy(ids), []
         for offset in range(tokens):
             ids = self.read(ids, start + offset).argmax(-1, keepdim=True)
             drawn.append(ids)

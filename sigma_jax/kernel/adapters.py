@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from .._check import require_in
+from .layers import Linear
 from .model import Ouro
 from .quantization import QuantizedLinear
 from .weights import module_name
@@ -27,7 +28,7 @@ ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pr
 
 @dataclasses.dataclass(frozen=True)
 class LoRAConfig:
-    """Which projections are adapted, and how: W + scaling · A B.
+    """Which projections are adapted, and how: W + scaling · (A B)ᵀ.
 
     **Arguments:** `rank`, of A [in, rank] and B [rank, out]; `alpha`, whose ratio to the rank is
     the scaling, or, with `use_rslora`, to its square root (arXiv 2312.03732); `target_modules`,
@@ -84,10 +85,10 @@ class AdaptedLinear(nnx.LoRA):
         return self.base_module(x) + (x @ down @ up) * jnp.asarray(self.config.scaling, x.dtype)
 
     @property
-    def change(self) -> Float[Array, "*layers inputs outputs"]:
-        """What is added to the kernel: scaling · A B, in float32."""
+    def change(self) -> Float[Array, "*layers outputs inputs"]:
+        """What is added to the weight: scaling · (A B)ᵀ, in float32."""
         scaling = jnp.float32(self.config.scaling)
-        return scaling * (self.lora_a[...] @ self.lora_b[...])
+        return scaling * jnp.swapaxes(self.lora_a[...] @ self.lora_b[...], -1, -2)
 
 
 def add_adapter(model: Ouro, config: LoRAConfig, *, rngs: nnx.Rngs) -> Ouro:
@@ -127,12 +128,12 @@ def merge_adapter(model: Ouro) -> Ouro:
         raise ValueError("the model has no adapter to merge.")
     for path, adapter in found:
         base = adapter.base_module
-        if not isinstance(base, nnx.Linear):
+        if not isinstance(base, Linear):
             raise ValueError(
                 f"{module_name(path)} is quantised: merge before quantising, or keep the adapter."
             )
-        kernel = base.kernel[...]
-        base.kernel = nnx.Param((kernel.astype(jnp.float32) + adapter.change).astype(kernel.dtype))
+        weight = base.weight[...]
+        base.weight = nnx.Param((weight.astype(jnp.float32) + adapter.change).astype(weight.dtype))
         _put(copy, path, base)
     return copy
 
@@ -144,9 +145,9 @@ def adapted(model: Ouro) -> Iterator[tuple[tuple, AdaptedLinear]]:
             yield path, module
 
 
-def _projections(model: Ouro) -> Iterator[tuple[tuple, nnx.Linear | QuantizedLinear]]:
+def _projections(model: Ouro) -> Iterator[tuple[tuple, Linear | QuantizedLinear]]:
     for path, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Linear | QuantizedLinear):
+        if isinstance(module, Linear | QuantizedLinear):
             yield path, module
 
 

@@ -116,21 +116,23 @@ def _run(
             own=own,
         )
 
+    # Every row takes the first loop. That it is asked for at run time makes XLA read the cache in
+    # each loop before anything is written to it; else the first loop's slot is copied.
+    most = loops if policy.max_loops is None else policy.max_loops
+    begins = jnp.broadcast_to(jnp.asarray(most) > 0, (rows,))
     own_shape = jax.eval_shape(lambda: model.loop(x, context, None)[1])
     carry = _Carry(
         x=x,
         chosen=jnp.zeros_like(x[:, -1]),
-        active=jnp.ones(rows, bool),
+        active=begins,
         depth=jnp.zeros(rows, jnp.int32),
         memory=policy.start(x[:, -1]),
         own=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), own_shape),
     )
     kept_of_loops = []
     for index in range(loops):
-        if skip and index > 0:
-            carry = _if_any(carry.active, lambda c, i=index: one_loop(i, c), carry)
-        else:
-            carry = one_loop(index, carry)
+        needed = carry.active if skip else begins
+        carry = _if_any(needed, lambda c, i=index: one_loop(i, c), carry)
         kept_of_loops.append(carry.own)
     had = carry.depth if skip else jnp.full(rows, loops, jnp.int32)
     grown = append(

@@ -1,5 +1,6 @@
 """The layers of Ouro: norms, attention with rotary positions, the gated MLP, one block of them."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .configuration import OuroConfig
 
+_COLUMNS = 64
+"""Up to so many tokens at once a linear layer computes columns, behind it rows."""
+_QUERIES = 128
+"""So many queries of a long prompt attend at once."""
 HIDDEN = -1e30
 """The score of a key that may not be seen. Finite, so a query that sees nothing gives no NaN."""
 
@@ -60,25 +65,38 @@ def _rotate(x: Float[Array, "batch heads tokens head_dim"], by: Rotation) -> Arr
     return x * by.cosine[:, None] + turned * by.sine[:, None]
 
 
-def linear(
-    inputs: int,
-    outputs: int,
-    config: OuroConfig,
-    *,
-    dtype: DTypeLike,
-    rngs: nnx.Rngs,
-    use_bias: bool = False,
-) -> nnx.Linear:
-    """A linear layer, started as the release starts it: normal with `initializer_range`."""
-    return nnx.Linear(
-        inputs,
-        outputs,
-        use_bias=use_bias,
-        dtype=dtype,
-        param_dtype=dtype,
-        kernel_init=nnx.initializers.normal(config.initializer_range),
-        rngs=rngs,
-    )
+class Linear(nnx.Module):
+    """W x + b. The weight is kept `[outputs, inputs]`, as it is published.
+
+    Started as the release starts it: normal with `initializer_range`, the bias at zero.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        config: OuroConfig,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+        use_bias: bool = False,
+    ):
+        self.in_features, self.out_features = inputs, outputs
+        start = nnx.initializers.normal(config.initializer_range)
+        self.weight = nnx.Param(start(rngs.params(), (outputs, inputs), dtype))
+        self.bias = nnx.Param(jnp.zeros(outputs, dtype)) if use_bias else None
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        rows = x.reshape(-1, self.in_features)
+        if len(rows) > _COLUMNS:
+            y = rows @ self.weight[...].T
+        else:
+            # On a CPU a product with few columns on the right is several times as fast as one with
+            # few rows on the left, to which XLA would turn it without the barriers.
+            columns = jax.lax.optimization_barrier(rows.T)
+            y = jax.lax.optimization_barrier(self.weight[...] @ columns).T
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        return y if self.bias is None else y + self.bias[...]
 
 
 class RMSNorm(nnx.Module):
@@ -100,9 +118,9 @@ class MLP(nnx.Module):
 
     def __init__(self, config: OuroConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         outer, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = linear(outer, inner, config, dtype=dtype, rngs=rngs)
-        self.up_proj = linear(outer, inner, config, dtype=dtype, rngs=rngs)
-        self.down_proj = linear(inner, outer, config, dtype=dtype, rngs=rngs)
+        self.gate_proj = Linear(outer, inner, config, dtype=dtype, rngs=rngs)
+        self.up_proj = Linear(outer, inner, config, dtype=dtype, rngs=rngs)
+        self.down_proj = Linear(inner, outer, config, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
         return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -115,10 +133,10 @@ class Attention(nnx.Module):
         self.head_dim = config.rotary_size
         queries = config.num_attention_heads * self.head_dim
         keys = config.num_key_value_heads * self.head_dim
-        self.q_proj = linear(config.hidden_size, queries, config, dtype=dtype, rngs=rngs)
-        self.k_proj = linear(config.hidden_size, keys, config, dtype=dtype, rngs=rngs)
-        self.v_proj = linear(config.hidden_size, keys, config, dtype=dtype, rngs=rngs)
-        self.o_proj = linear(queries, config.hidden_size, config, dtype=dtype, rngs=rngs)
+        self.q_proj = Linear(config.hidden_size, queries, config, dtype=dtype, rngs=rngs)
+        self.k_proj = Linear(config.hidden_size, keys, config, dtype=dtype, rngs=rngs)
+        self.v_proj = Linear(config.hidden_size, keys, config, dtype=dtype, rngs=rngs)
+        self.o_proj = Linear(queries, config.hidden_size, config, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "batch tokens size"], context: Context, history: KeyValue | None
@@ -128,11 +146,9 @@ class Attention(nnx.Module):
             _rotate(self._heads(self.k_proj(x)), context.rotation), self._heads(self.v_proj(x))
         )
         batch, heads, tokens, size = queries.shape
-        kv_heads = own.keys.shape[1]
-        grouped = queries.reshape(batch, kv_heads, heads // kv_heads * tokens, size)
-        mixed = attend(grouped * size**-0.5, own, context, history, tokens)
-        mixed = mixed.reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
-        return self.o_proj(mixed.reshape(batch, tokens, heads * size)), own
+        grouped = (queries * size**-0.5).reshape(batch, own.keys.shape[1], -1, tokens, size)
+        mixed = attend(grouped, own, context, history).reshape(queries.shape)
+        return self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * size)), own
 
     def _heads(self, x: Float[Array, "batch tokens width"]) -> Array:
         split = x.reshape(*x.shape[:2], -1, self.head_dim)
@@ -140,40 +156,87 @@ class Attention(nnx.Module):
 
 
 def attend(
-    queries: Float[Array, "batch kv_heads group_tokens head_dim"],
+    queries: Float[Array, "batch kv_heads group tokens head_dim"],
     own: KeyValue,
     context: Context,
     history: KeyValue | None,
-    tokens: int,
-) -> Float[Array, "batch kv_heads group_tokens head_dim"]:
+) -> Float[Array, "batch kv_heads group tokens head_dim"]:
     """Softmax attention of scaled `queries` over the history and the call's own tokens.
 
-    The queries of all heads that share a key-value head stand one after another. Scores are
-    normalised in float32. The history is only read: its columns and the call's own tokens are two
-    pieces of one softmax, so nothing has to be written before it is seen.
+    Scores are normalised in float32. The history is only read: its columns and the call's own
+    tokens are two pieces of one softmax, so nothing has to be written before it is seen.
     """
-    group = queries.shape[2] // tokens
-    causal = jnp.tril(jnp.ones((tokens, tokens), bool)) & context.real[:, None, :]
-    seen = jnp.tile(causal, (1, group, 1))[:, None]
-    scores = _scores(queries, own.keys, seen)
-    if history is None:
-        weights = jax.nn.softmax(scores, axis=-1)
-        return _mix(weights, own.values)
-    assert context.remembered is not None
-    before = _scores(queries, history.keys, context.remembered[:, None, None, :])
-    highest = jnp.maximum(before.max(-1, keepdims=True), scores.max(-1, keepdims=True))
-    before, scores = jnp.exp(before - highest), jnp.exp(scores - highest)
-    total = before.sum(-1, keepdims=True) + scores.sum(-1, keepdims=True)
-    return _mix(before / total, history.values) + _mix(scores / total, own.values)
+    if queries.shape[3] <= _QUERIES:
+        return _attend_at_once(queries, own, context, history)
+    return jax.lax.platform_dependent(
+        queries, own, context, history, cpu=_attend_in_pieces, default=_attend_at_once
+    )
 
 
-def _scores(queries: Array, keys: Array, seen: Array) -> Array:
-    scores = jnp.einsum("bkqd,bksd->bkqs", queries, keys).astype(jnp.float32)
+def _attend_at_once(queries: Array, own: KeyValue, context: Context, history: KeyValue | None):
+    of_heads = jax.vmap(_attend, in_axes=(0, 0, None, 0, None))
+    seen = jax.vmap(_seen, in_axes=(0, None))(context.real, queries.shape[3])
+    return jax.vmap(of_heads)(queries, own, seen, history, context.remembered)
+
+
+def _attend_in_pieces(queries: Array, own: KeyValue, context: Context, history: KeyValue | None):
+    """One head and a few queries at a time, so that their scores stay in a processor's cache.
+
+    Keys behind the last of the queries are not looked at.
+    """
+
+    def one_head(head: tuple[Array, KeyValue, KeyValue | None, Array, Array | None]) -> Array:
+        queries, own, history, real, remembered = head
+        mixed = []
+        for first in range(0, queries.shape[1], _QUERIES):
+            some = queries[:, first : first + _QUERIES]
+            last = first + some.shape[1]
+            until = jax.tree.map(lambda leaf, last=last: leaf[:last], own)
+            seen = _seen(real[:last], some.shape[1])
+            mixed.append(_attend(some, until, seen, history, remembered))
+        return jnp.concatenate(mixed, axis=1)
+
+    of_heads = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (queries, own, history))
+    of_rows = (context.real, context.remembered)
+    of_rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, queries.shape[1], axis=0), of_rows)
+    return jax.lax.map(one_head, (*of_heads, *of_rows)).reshape(queries.shape)
+
+
+def _seen(real: Bool[Array, " keys"], queries: int) -> Bool[Array, "queries keys"]:
+    """Which of a call's tokens up to its last query each of the last `queries` tokens may see."""
+    keys = real.shape[0]
+    return jnp.tri(queries, keys, keys - queries, dtype=bool) & real
+
+
+def _attend(
+    queries: Float[Array, "group queries head_dim"],
+    own: KeyValue,
+    seen: Bool[Array, "queries keys"],
+    history: KeyValue | None,
+    remembered: Bool[Array, " columns"] | None,
+) -> Float[Array, "group queries head_dim"]:
+    """Attention of one key-value head of one row."""
+    pieces = [(_scores(queries, own.keys, seen), own.values)]
+    if history is not None:
+        assert remembered is not None
+        pieces.append((_scores(queries, history.keys, remembered), history.values))
+    highest = functools.reduce(jnp.maximum, [scores.max(-1, keepdims=True) for scores, _ in pieces])
+    weights = [jnp.exp(scores - highest) for scores, _ in pieces]
+    total = [piece.sum(-1, keepdims=True) for piece in weights]
+    mixed = [_mix(piece, values) for piece, (_, values) in zip(weights, pieces, strict=True)]
+    return (functools.reduce(jnp.add, mixed) / functools.reduce(jnp.add, total)).astype(
+        queries.dtype
+    )
+
+
+def _scores(queries: Array, keys: Array, seen: Array) -> Float[Array, "group queries keys"]:
+    scores = jnp.einsum("gqd,sd->gqs", queries, keys).astype(jnp.float32)
     return jnp.where(seen, scores, HIDDEN)
 
 
-def _mix(weights: Array, values: Array) -> Array:
-    return jnp.einsum("bkqs,bksd->bkqd", weights.astype(values.dtype), values)
+def _mix(weights: Array, values: Array) -> Float[Array, "group queries head_dim"]:
+    mixed = jnp.einsum("gqs,sd->gqd", weights.astype(values.dtype), values)
+    return mixed.astype(jnp.float32)
 
 
 class Block(nnx.Module):

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from .configuration import OuroConfig
-from .layers import Block, Context, KeyValue, RMSNorm, linear, rotation
+from .layers import Block, Context, KeyValue, Linear, RMSNorm, rotation
 
 Layered = tuple[KeyValue, ...] | KeyValue
 """Keys and values of every layer: one entry a layer, or stacked along a leading axis."""
@@ -55,10 +55,10 @@ class Ouro(nnx.Module):
             Block(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config, dtype=dtype)
-        self.early_exit_gate = linear(
+        self.early_exit_gate = Linear(
             config.hidden_size, 1, config, dtype=dtype, rngs=rngs, use_bias=True
         )
-        self.lm_head = linear(config.hidden_size, config.vocab_size, config, dtype=dtype, rngs=rngs)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, config, dtype=dtype, rngs=rngs)
 
     def embed(self, ids: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens size"]:
         """The embeddings of token ids: the hidden state before the first loop."""

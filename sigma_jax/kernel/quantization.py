@@ -16,6 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8, UInt8
 
+from .layers import Linear
 from .model import Ouro, unstack_layers
 
 _BLOCK = 64
@@ -41,11 +42,11 @@ class QuantizedParam(nnx.Variable):
 class QuantizedLinear(nnx.Module):
     """A linear layer without bias whose kernel is kept in few bits and spread out when used."""
 
-    def __init__(self, linear: nnx.Linear, kind: Quantization, *, dtype: DTypeLike):
+    def __init__(self, linear: Linear, kind: Quantization, *, dtype: DTypeLike):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.kind = kind
         self.dtype = jnp.dtype(dtype)
-        codes, scale = _quantized(linear.kernel[...], kind)
+        codes, scale = _quantized(linear.weight[...].T, kind)
         self.codes = QuantizedParam(codes)
         self.scale = QuantizedParam(scale)
 
@@ -78,7 +79,7 @@ def quantize_model(model: Ouro, kind: str | Quantization) -> Ouro:
             for name, module in list(vars(part).items()):
                 if not name.endswith("_proj"):
                     continue
-                if type(module) is not nnx.Linear:
+                if type(module) is not Linear:
                     raise ValueError(
                         f"{name} is not a plain projection: quantise a model once, before adapters "
                         "are added or after they are merged."

@@ -28,7 +28,7 @@ _ABOUT = ("config.json",)
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _ALIGNMENT = 64
-_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
+_LEAVES = {"weight": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
 
 
 class _Place(NamedTuple):
@@ -36,11 +36,6 @@ class _Place(NamedTuple):
 
     path: tuple[Any, ...]
     shape: tuple[int, ...]
-    transposed: bool
-
-    @property
-    def stored_shape(self) -> tuple[int, ...]:
-        return self.shape[::-1] if self.transposed else self.shape
 
 
 def load_model(
@@ -74,18 +69,17 @@ def load_model(
     abstract = nnx.eval_shape(lambda: Ouro(config, rngs=nnx.Rngs(0), dtype=chosen))
     graph, state = nnx.split(abstract)
     places = _places(state)
-    wanted = {name: place.stored_shape for name, place in places.items()}
+    wanted = {name: place.shape for name, place in places.items()}
     if config.tie_word_embeddings and _HEAD not in stored:
         del wanted[_HEAD]
     check_tensors(directory, stored, wanted)
 
     def empty(name: str) -> np.ndarray:
-        array = _aligned(places[name].shape, chosen)
-        return array.T if places[name].transposed else array
+        return _aligned(places[name].shape, chosen)
 
     arrays = {}
     for name, tensor in read_tensors(stored, empty, progress=progress):
-        arrays[places[name].path] = jax.device_put(tensor.T if places[name].transposed else tensor)
+        arrays[places[name].path] = jax.device_put(tensor)
     if config.tie_word_embeddings:
         _tie(arrays, places, directory)
     filled = [(path, leaf.replace(arrays[path])) for path, leaf in nnx.to_flat_state(state)]
@@ -120,14 +114,13 @@ def save_model(
     fields = model.config.to_dict() | {"torch_dtype": str(model.dtype)}
     if model.config.tie_word_embeddings:
         head, embedding = flat[places[_HEAD].path], flat[places[_EMBEDDING].path]
-        tied = bool(jnp.array_equal(head.T, embedding))
+        tied = bool(jnp.array_equal(head, embedding))
         fields["tie_word_embeddings"] = tied
         if tied:
             del places[_HEAD]
 
     def stored(name: str) -> np.ndarray:
-        array = np.asarray(flat[places[name].path])
-        return np.ascontiguousarray(array.T) if places[name].transposed else array
+        return np.asarray(flat[places[name].path])
 
     sizes = {name: flat[place.path].nbytes for name, place in places.items()}
     with replacing(Path(directory), (*_ABOUT, *_WEIGHTS), overwrite=overwrite) as stage:
@@ -152,7 +145,7 @@ def _places(state: nnx.State) -> dict[str, _Place]:
                 "first, and save a model before it is quantised."
             )
         name = f"{module_name(tuple(module))}.{_LEAVES[str(leaf)]}"
-        places[name] = _Place(path, tuple(variable.shape), leaf == "kernel")
+        places[name] = _Place(path, tuple(variable.shape))
     return places
 
 
@@ -176,8 +169,8 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def _tie(arrays: dict[tuple, Array], places: dict[str, _Place], directory: Path) -> None:
     head, embedding = places[_HEAD].path, arrays[places[_EMBEDDING].path]
     if head not in arrays:
-        arrays[head] = jnp.transpose(embedding)
-    elif not jnp.array_equal(arrays[head].T, embedding):
+        arrays[head] = jnp.array(embedding)
+    elif not jnp.array_equal(arrays[head], embedding):
         raise ValueError(
             f"{directory}: the config says tie_word_embeddings, and {_HEAD} is not {_EMBEDDING}."
         )

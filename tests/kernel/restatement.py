@@ -43,8 +43,7 @@ def fixture_model():
     stored = load_file(FIXTURE / "model.safetensors")
 
     def array_of(path, shape):
-        array = stored.pop(published_name(path))
-        return array.T if path[-1] == "kernel" else array
+        return stored.pop(published_name(path))
 
     model = built(read_config(FIXTURE), array_of)
     assert not stored
@@ -59,10 +58,11 @@ def random_model(seed, *, loops=3, kv_heads=2, dtype=np.float32, gate=1.0, kind=
     rng = np.random.default_rng(seed)
 
     def array_of(path, shape):
-        noise = rng.normal(size=shape)
-        if path[-1] == "kernel":
-            noise = noise / np.sqrt(shape[0])
-        elif path[-1] == "scale":
+        if path[-1] == "weight":
+            noise = rng.normal(size=shape[::-1]).T / np.sqrt(shape[1])
+        else:
+            noise = rng.normal(size=shape)
+        if path[-1] == "scale":
             noise = 1.0 + 0.2 * noise
         return gate * noise if path[0] == "early_exit_gate" else noise
 
@@ -71,8 +71,13 @@ def random_model(seed, *, loops=3, kv_heads=2, dtype=np.float32, gate=1.0, kind=
 
 def weights(model):
     """Every parameter under its published name, matrices as [in, out]."""
+
+    def array_of(path, leaf):
+        array = np.asarray(leaf[...], np.float64)
+        return array.T if path[-1] == "weight" else array
+
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    return {published_name(path): np.asarray(leaf[...], np.float64) for path, leaf in flat}
+    return {published_name(path): array_of(path, leaf) for path, leaf in flat}
 
 
 # One loop ----------------------------------------------------------------------------------------

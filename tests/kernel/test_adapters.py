@@ -122,7 +122,7 @@ def test_the_optimizer_of_flax_takes_the_filter():
     wanted = nnx.DiffState(0, nnx.LoRAParam)
     optimizer.update(model, nnx.grad(loss, argnums=wanted)(model, TRAINING))
     assert float(loss(model, TRAINING)) < before
-    np.testing.assert_array_equal(model.lm_head.kernel[...], base.lm_head.kernel[...])
+    np.testing.assert_array_equal(model.lm_head.weight[...], base.lm_head.weight[...])
 
 
 # What it computes -------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_the_optimizer_of_flax_takes_the_filter():
 
 @pytest.mark.parametrize("use_rslora", [False, True])
 def test_the_change_is_scaling_times_a_b(use_rslora, tmp_path):
-    """Restated from the file: W + (alpha / r or alpha / √r) · (B A), transposed into a kernel."""
+    """Restated from the file: W + (alpha / r or alpha / √r) · (B A)."""
     config = LoRAConfig(rank=4, alpha=3.0, target_modules=("up_proj",), use_rslora=use_rslora)
     base = plain()
     adapted = random_adapter(base, config)
@@ -140,12 +140,12 @@ def test_the_change_is_scaling_times_a_b(use_rslora, tmp_path):
     a, b = stored[f"{name}.lora_A.weight"], stored[f"{name}.lora_B.weight"]
     assert (a.shape, b.shape) == ((4, 16), (24, 4))
     scaling = 3.0 / (2.0 if use_rslora else 4.0)
-    change = scaling * (b.astype(np.float64) @ a.astype(np.float64)).T
-    before = np.asarray(base.layers[1].mlp.up_proj.kernel[...], np.float64)
+    change = scaling * (b.astype(np.float64) @ a.astype(np.float64))
+    before = np.asarray(base.layers[1].mlp.up_proj.weight[...], np.float64)
     merged = merge_adapter(adapted)
-    np.testing.assert_allclose(merged.layers[1].mlp.up_proj.kernel[...], before + change, atol=1e-6)
+    np.testing.assert_allclose(merged.layers[1].mlp.up_proj.weight[...], before + change, atol=1e-6)
     np.testing.assert_array_equal(
-        merged.layers[1].mlp.down_proj.kernel[...], base.layers[1].mlp.down_proj.kernel[...]
+        merged.layers[1].mlp.down_proj.weight[...], base.layers[1].mlp.down_proj.weight[...]
     )
     np.testing.assert_allclose(logits(merged, IDS), logits(adapted, IDS), atol=MERGED)
 

@@ -134,9 +134,9 @@ def test_ordinary_text_does_not_alarm():
 def circling():
     """A model that repeats itself: every logit but those of a few ids is low."""
     model = random_model(11, loops=2, vocab_size=VOCABULARY)
-    kernel = np.array(model.lm_head.kernel[...])
-    kernel[:, 3:] *= 0.3
-    model.lm_head.kernel[...] = jnp.asarray(kernel)
+    head = np.array(model.lm_head.weight[...])
+    head[3:] *= 0.3
+    model.lm_head.weight[...] = jnp.asarray(head)
     return model
 
 

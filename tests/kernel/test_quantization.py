@@ -69,7 +69,7 @@ def test_the_numbers_are_the_nearest_that_the_format_has(kind):
     quantised = quantize_model(model, kind)
     for name in PROJECTIONS:
         part, last = name.split(".")
-        kernel = getattr(getattr(model.layers[1], part), last).kernel[...]
+        kernel = getattr(getattr(model.layers[1], part), last).weight[...].T
         found = getattr(getattr(quantised.layers[1], part), last).kernel()
         expected = restated(kernel, kind)
         step = np.abs(np.asarray(kernel)).max() * (1 / 127 if kind == "int8" else 0.31)
@@ -95,7 +95,7 @@ def test_logits_stay_near_and_the_weights_take_their_bits(kind, dtype, off):
     after = sum(x.nbytes for x in jax.tree.leaves(nnx.state(quantised.layers)))
     bits = 8 * after / (before / model.dtype.itemsize)
     assert bits < {"int8": 8.5, "nf4": 4.8}[kind]
-    np.testing.assert_array_equal(quantised.lm_head.kernel[...], model.lm_head.kernel[...])
+    np.testing.assert_array_equal(quantised.lm_head.weight[...], model.lm_head.weight[...])
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])

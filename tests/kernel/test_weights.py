@@ -119,9 +119,9 @@ def test_names_and_layout_are_the_published_ones(tmp_path):
     for i, layer in enumerate(model.layers):
         prefix = f"model.layers.{i}"
         up = stored[f"{prefix}.mlp.up_proj.weight"]
-        np.testing.assert_array_equal(up.T, layer.mlp.up_proj.kernel[...])
+        np.testing.assert_array_equal(up, layer.mlp.up_proj.weight[...])
         keys = stored[f"{prefix}.self_attn.k_proj.weight"]
-        np.testing.assert_array_equal(keys.T, layer.self_attn.k_proj.kernel[...])
+        np.testing.assert_array_equal(keys, layer.self_attn.k_proj.weight[...])
     embedding = stored["model.embed_tokens.weight"]
     np.testing.assert_array_equal(embedding, model.embed_tokens.embedding[...])
     save_model(stack_layers(model), tmp_path / "stacked")
@@ -156,7 +156,7 @@ def test_a_tied_head_may_be_absent_and_may_part(tmp_path):
     save_model(model, tmp_path / "apart")
     assert_same(load_model(tmp_path / "apart"), model)
     assert not load_model(tmp_path / "apart").config.tie_word_embeddings
-    model.lm_head.kernel[...] = model.embed_tokens.embedding[...].T
+    model.lm_head.weight[...] = model.embed_tokens.embedding[...]
     save_model(model, tmp_path / "tied")
     assert "lm_head.weight" not in load_file(tmp_path / "tied" / "model.safetensors")
     loaded = load_model(tmp_path / "tied")

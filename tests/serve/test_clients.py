@@ -42,7 +42,7 @@ class Reader:
     def __init__(self, directory: Path):
         self.tokenizer = load_tokenizer(directory)
         model = load_model(directory)
-        self.head = np.asarray(model.lm_head.kernel[...])
+        self.head = np.asarray(model.lm_head.weight[...]).T
         self._call = jax.jit(lambda ids, real: model(ids, real=real).hidden[-1, 0])
 
     def ids(self, text: str) -> list[int]:

@@ -155,7 +155,7 @@ def test_what_a_kill_left_half_written_is_passed_over(uncut, tmp_path):
 @pytest.fixture(scope="module")
 def taught():
     """The model after the first stage."""
-    state, _ = train(model(), start_training(model(), JOINT), batches(), JOINT, steps=150)
+    state, _ = train(model(), start_training(model(), JOINT), batches(), JOINT, steps=300)
     return trained_model(model(), state, JOINT)
 
 

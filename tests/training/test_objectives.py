@@ -186,7 +186,7 @@ def test_token_losses_are_cross_entropies():
     ids = np.random.default_rng(0).integers(0, 11, (2, 6)).astype(np.int32)
     outputs = model(jnp.asarray(ids[:, :-1]))
     found = np.asarray(token_losses(model, outputs.hidden, jnp.asarray(ids[:, 1:])))
-    head = np.asarray(model.lm_head.kernel[...], np.float64)
+    head = np.asarray(model.lm_head.weight[...].T, np.float64)
     logits = np.asarray(outputs.hidden, np.float64) @ head
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     for loop, row, place in np.ndindex(found.shape):
