@@ -259,6 +259,24 @@ def test_prompts_in_chunks_equal_prompts_whole(three_loops):
     assert np.array_equal(kept.lengths, kept_in_chunks.lengths)
 
 
+def test_a_long_prompt_attends_in_pieces():
+    """Rows of more tokens than attend at once: every token against the restatement."""
+    model = random_model(8, loops=2, max_position_embeddings=512)
+    rng = np.random.default_rng(8)
+    real = np.arange(300) >= np.array([[0], [89]])
+    prompts = np.where(real, rng.integers(0, model.config.vocab_size, real.shape), 0)
+    whole = jax.jit(lambda m, i, r: m(i, real=r), compiler_options=HURRY)(model, prompts, real)
+    depth = Depth(FixedDepth())
+    in_chunks = read_prompts(model, prompts, real, depth, capacity=320, chunk=150)
+    for row in range(2):
+        ids = prompts[row][real[row]]
+        expected, _ = read(weights(model), model.config, ids, prompt=len(ids))
+        found = np.asarray(whole.hidden[-1, row])[real[row]]
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+        last = in_chunks.hidden[row]
+        np.testing.assert_allclose(last, expected[-1], rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def test_a_batch_equals_its_rows_alone(three_loops):
     prompts, real, later = batch(three_loops, 4)
     together, depths, _ = run(three_loops, prompts, real, later, q_exit(0.8))
