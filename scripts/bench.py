@@ -37,12 +37,12 @@ def main() -> int:
     )
     rows = importlib.import_module(f"benchmarks.{arguments.name}").rows()
     header = ("case", "peer", "ratio", "ours", "theirs", "unit")
-    print(f"{header[0]:<34}{header[1]:<30}{header[2]:>8}{header[3]:>14}{header[4]:>14}  unit")
+    print(f"{header[0]:<52}{header[1]:<30}{header[2]:>8}{header[3]:>14}{header[4]:>14}  unit")
     kept = []
     for row in rows:
         kept.append(row)
         print(
-            f"{row['case']:<34}{row['peer']:<30}{row['ratio']:>8.4g}{row['ours']:>14.5g}"
+            f"{row['case']:<52}{row['peer']:<30}{row['ratio']:>8.4g}{row['ours']:>14.5g}"
             f"{row['theirs']:>14.5g}  {row['unit']}",
             flush=True,
         )
