@@ -1,6 +1,7 @@
 """What a person looks at: figures, tables, pages, and files that are whole or not there."""
 
 from .arrays import labelled_dataset, write_netcdf
+from .bridge_figures import fidelity_figure
 from .checks import Check, checks_table
 from .figures import (
     arc_figure,
@@ -33,6 +34,7 @@ __all__ = [
     "bifurcation_figure",
     "checks_table",
     "comparison_figure",
+    "fidelity_figure",
     "fit_figure",
     "innovation_figure",
     "labelled_dataset",

@@ -1,20 +1,29 @@
 """Orbax checkpoints of a training run, from which it goes on with the same bits."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
 
-from .kernel_training import TrainingState
+
+class _Resumable(Protocol):
+    """Where a run is: a tree of arrays, one of which counts its steps."""
+
+    @property
+    def step(self) -> Any: ...
 
 
-def save_training(directory: str | Path, state: TrainingState, run: dict[str, Any]) -> None:
+_State = TypeVar("_State", bound=_Resumable)
+
+
+def save_training(directory: str | Path, state: _Resumable, run: dict[str, Any]) -> None:
     """Add a checkpoint to those in `directory`, numbered by the steps done, and keep the last two.
 
     It is there when this returns, whole or not at all.
 
-    **Arguments:** `run`, what identifies the run (recipe, data, seed, shape), as JSON.
+    **Arguments:** `state`, a tree of arrays that has its number of steps as `step`; `run`, what
+    identifies the run (recipe, data, seed, shape), as JSON.
 
     **Raises** `OSError` if it cannot be written.
     """
@@ -29,9 +38,7 @@ def save_training(directory: str | Path, state: TrainingState, run: dict[str, An
         )
 
 
-def load_training(
-    directory: str | Path, like: TrainingState, run: dict[str, Any]
-) -> TrainingState | None:
+def load_training(directory: str | Path, like: _State, run: dict[str, Any]) -> _State | None:
     """The state of the last checkpoint in `directory`, or None if there is none.
 
     What a kill left half-written is passed over.
@@ -63,7 +70,7 @@ def load_training(
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _arrays(state: TrainingState) -> dict[str, Any]:
+def _arrays(state: _Resumable) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
