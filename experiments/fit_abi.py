@@ -60,7 +60,7 @@ def run_fits(config: DictConfig, output: Path) -> bool:
     model, tokenizer = load_kernel(config.kernel)
     material = make_material(config, tokenizer)
     hidden, held_out = harvest(config, model, material)
-    fits = [fit(config, model, hidden, held_out, dim, output) for dim in config.dims]
+    fits = [fit(config, model, hidden, held_out, dim, output) for dim in sorted(config.dims)]
     exact = task_scores(fits[0].abi, model, material.dialogues)
     for result in fits:
         bridge.save_abi(output / f"abi_{result.abi.dim}.eqx", result.abi)

@@ -116,8 +116,9 @@ def _run(
             own=own,
         )
 
-    # Every row takes the first loop. That it is asked for at run time makes XLA read the cache in
-    # each loop before anything is written to it; else the first loop's slot is copied.
+    # Every row takes the first loop. That it is asked for at run time (a `Generator` makes an array
+    # of `max_loops`) makes XLA read the cache in each loop before anything is written to it; else
+    # the first loop's slot is copied.
     most = loops if policy.max_loops is None else policy.max_loops
     begins = jnp.broadcast_to(jnp.asarray(most) > 0, (rows,))
     own_shape = jax.eval_shape(lambda: model.loop(x, context, None)[1])

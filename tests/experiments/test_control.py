@@ -2,18 +2,18 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
 from experiments.control import run_control
 from experiments.control_report import cost_ratio
 from experiments.launch import one_line_errors
+from tests.experiments.small_configuration import composed
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     "linear.matrix=[[0.3]]",
     "linear.control_matrix=[[1.0]]",
@@ -29,9 +29,7 @@ SMALL = [
 ]
 
 
-def configure(*overrides: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("control", overrides=[*SMALL, *overrides])
+configure = partial(composed, "control", SMALL)
 
 
 @pytest.fixture(scope="module")

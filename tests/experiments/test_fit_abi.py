@@ -1,17 +1,17 @@
 """The program that fits the state ABI, as a user runs it: outputs, resumption, bad input."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 from experiments.fit_abi import run_fits
 from sigma_jax.bridge import load_abi
+from tests.experiments.small_configuration import composed
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     "sequences=24",
     "held_out=12",
@@ -25,9 +25,7 @@ SMALL = [
 ]
 
 
-def configure(*overrides: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("fit_abi", overrides=[*SMALL, *overrides])
+configure = partial(composed, "fit_abi", SMALL)
 
 
 def assert_same_bits(found, wanted):

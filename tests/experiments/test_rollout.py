@@ -2,24 +2,22 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from hydra import compose, initialize_config_dir
 
 from experiments.launch import one_line_errors
 from experiments.rollout import count_differences, run_rollout
 from sigma_jax.vm import load_snapshot
+from tests.experiments.small_configuration import composed
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["dim=3", "batch=4", "steps=80", "chunk=40", "node.width=8", "collapse.steps=10"]
 
 
-def configure(*overrides: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("rollout", overrides=[*SMALL, *overrides])
+configure = partial(composed, "rollout", SMALL)
 
 
 @pytest.fixture(scope="module")
