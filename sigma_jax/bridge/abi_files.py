@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from .._files import write_whole
 from .state_abi import StateABI
 
 
@@ -15,17 +16,14 @@ def save_abi(path: str | Path, abi: StateABI) -> None:
 
     **Raises** `OSError` if it cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     shape = {"hidden_size": abi.hidden_size, "dim": abi.dim, "dtype": str(abi.decoder.weight.dtype)}
-    try:
+
+    def write(part: Path) -> None:
         with part.open("wb") as file:
             file.write(json.dumps(shape).encode() + b"\n")
             eqx.tree_serialise_leaves(file, abi)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def load_abi(path: str | Path) -> StateABI:

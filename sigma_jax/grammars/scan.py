@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .published import fetch
+from .._published import fetch
 
 VERBS = ("walk", "look", "run", "jump")
 DIRECTIONS = ("left", "right")

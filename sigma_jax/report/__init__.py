@@ -1,5 +1,6 @@
 """What a person looks at: figures, tables, pages, and files that are whole or not there."""
 
+from .._files import write_text, write_whole
 from .arrays import labelled_dataset, write_netcdf
 from .bridge_figures import fidelity_figure
 from .checks import Check, checks_table
@@ -11,7 +12,6 @@ from .figures import (
     phase_portrait_figure,
     sweep_figure,
 )
-from .files import write_text, write_whole
 from .kernel_figures import training_figure
 from .machine_figures import (
     Band,

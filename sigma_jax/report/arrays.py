@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from .files import write_whole
+from .._files import write_whole
 
 
 def labelled_dataset(

@@ -3,9 +3,10 @@
 import gzip
 import hashlib
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
+
+from ._files import write_whole
 
 _SECONDS = 30.0  # without an answer
 
@@ -34,7 +35,7 @@ def fetch(url: str, sha256: str, directory: str | Path | None, *, instead: str) 
             f"do without; {instead}."
         ) from error
     _checked(contents, sha256, url)
-    _write_whole(path, contents)
+    write_whole(path, lambda partial: partial.write_bytes(contents))
     return contents
 
 
@@ -58,14 +59,3 @@ def _checked(contents: bytes, sha256: str, where: str) -> bytes:
     if found != sha256:
         raise ValueError(f"{where} is not the published file: its SHA-256 is {found}.")
     return contents
-
-
-def _write_whole(path: Path, contents: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(contents)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
