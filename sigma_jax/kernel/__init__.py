@@ -18,7 +18,7 @@ from .exits import (
 )
 from .generation import Generated, Generator, generate
 from .layers import Context, KeyValue
-from .model import LoopOutputs, Ouro, stack_layers, unstack_layers
+from .model import Layered, LoopOutputs, Ouro, stack_layers, unstack_layers
 from .quantization import Quantization, quantize_model
 from .running_batch import Chunk, Decoding, Finish
 from .sampling import Sampling, sample
@@ -44,6 +44,7 @@ __all__ = [
     "Generator",
     "HiddenDifference",
     "KeyValue",
+    "Layered",
     "LoRAConfig",
     "LoopOutputs",
     "Ouro",

@@ -12,6 +12,7 @@ from .innovations import (
 )
 from .kalman import KalmanMonitor, MonitorState, refuse_echoes
 from .linearisation import Coupling, Timescales, coupling, timescales
+from .map_certificates import MapCertificate, certify_map
 from .multistart import Equilibrium, find_equilibria
 from .portrait import PhasePlane, phase_plane
 from .special_points import SpecialPoint
@@ -26,6 +27,7 @@ __all__ = [
     "Dichotomy",
     "Equilibrium",
     "KalmanMonitor",
+    "MapCertificate",
     "MonitorState",
     "PhasePlane",
     "SpecialPoint",
@@ -33,6 +35,7 @@ __all__ = [
     "basin_shares",
     "basins",
     "certify",
+    "certify_map",
     "chi_squared_threshold",
     "component_names",
     "continue_branch",

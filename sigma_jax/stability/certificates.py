@@ -98,7 +98,7 @@ def certify(
     (1991), Topics in Matrix Analysis, §2.2 (Lyapunov); Bauer & Fike (1960), Numer. Math. 2,
     137–141 (small gain).
     """
-    matrix = _checked(jacobian)
+    matrix = checked_jacobian(jacobian)
     for name, value in (("margin", margin), ("perturbation", perturbation), ("gap", gap)):
         require_in(name, value, 0.0)
     if not isinstance(kreiss_points, int) or kreiss_points < 0:
@@ -218,7 +218,7 @@ def _exponential_above(exponent):
     return jnp.maximum(jnp.exp(above) * (1.0 + 8.0 * eps), tiny)
 
 
-def _checked(jacobian: ArrayLike) -> Float[Array, "d d"]:
+def checked_jacobian(jacobian: ArrayLike) -> Float[Array, "d d"]:
     """The Jacobian as a floating-point array, refused if it is no finite square matrix."""
     require_number("jacobian", jacobian)
     shape = np.shape(jacobian)
