@@ -12,6 +12,7 @@ from .figures import (
     phase_portrait_figure,
     sweep_figure,
 )
+from .grounding_figures import accuracy_figure
 from .kernel_figures import training_figure
 from .machine_figures import (
     Band,
@@ -30,6 +31,7 @@ __all__ = [
     "Check",
     "Mark",
     "Section",
+    "accuracy_figure",
     "arc_figure",
     "bifurcation_figure",
     "checks_table",
