@@ -71,7 +71,8 @@ def _certify_map(matrix: Float[Array, "d d"], margin: Float[Array, ""]) -> MapCe
         square = frobenius(scaled) ** 2
         shrinks = identity - scaled.T @ scaled
         norm_gate = finite & _positive_definite(shrinks, unit * (1.0 + square))
-        p = _sum_of_powers(scaled)
+        # P only grows, and the bound of its residual with it: beyond this nothing can be proven.
+        p = _sum_of_powers(scaled, 1.0 / (2.0 * unit * (1.0 + square)))
         size_of_p = frobenius(p)
         computed = frobenius(p - scaled.T @ p @ scaled - identity)
         residual = computed * (1.0 + unit) + 2.0 * unit * (size_of_p * (1.0 + square) + 1.0)
@@ -88,25 +89,23 @@ def _certify_map(matrix: Float[Array, "d d"], margin: Float[Array, ""]) -> MapCe
     )
 
 
-def _sum_of_powers(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Σ (Jᵀ)ᵏJᵏ over as many powers as add something; not finite or wrong where it diverges."""
+def _sum_of_powers(matrix: Float[Array, "d d"], most: Float[Array, ""]) -> Float[Array, "d d"]:
+    """Σ (Jᵀ)ᵏJᵏ over as many powers as add something, or until its norm is above `most`."""
     eps = float(jnp.finfo(matrix.dtype).eps)
 
     def unfinished(carry):
-        _, power, size, doublings = carry
-        # What is still to come is about ‖M‖² of what is there.
-        going = frobenius(power) ** 2 > eps
-        return going & jnp.isfinite(size) & (doublings < _DOUBLINGS)
+        p, power, doublings = carry
+        # What is still to come is about ‖M‖² of what is there. NaN ends it as well.
+        going = (frobenius(power) ** 2 > eps) & (frobenius(p) <= most)
+        return going & (doublings < _DOUBLINGS)
 
     def double(carry):
-        p, power, _, doublings = carry
+        p, power, doublings = carry
         p = p + power.T @ p @ power
-        p = 0.5 * (p + p.T)
-        return p, power @ power, jnp.sum(jnp.abs(p)), doublings + 1
+        return 0.5 * (p + p.T), power @ power, doublings + 1
 
-    start = (jnp.eye(matrix.shape[0], dtype=matrix.dtype), matrix)
-    p, *_ = jax.lax.while_loop(unfinished, double, (*start, jnp.ones((), matrix.dtype), 0))
-    return p
+    start = (jnp.eye(matrix.shape[0], dtype=matrix.dtype), matrix, 0)
+    return jax.lax.while_loop(unfinished, double, start)[0]
 
 
 def _positive_definite(symmetric: Float[Array, "d d"], error: Array) -> Bool[Array, ""]:
