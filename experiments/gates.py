@@ -44,41 +44,39 @@ def run_gates(config: DictConfig, output: Path) -> bool:
     path = output / "ledger.jsonl"
     if path.exists():
         raise ValueError(f"{path} holds an evaluation already: choose another hydra.run.dir.")
-    with grounding.Ledger(path) as ledger:
-        measure(config, ledger, output)
+    root, prompts = corpus_root(config), load_prompts(config)
+    corpus = grounding.read_corpus(root)
+    with providers(config) as (kernel, router):
+        retriever = grounding.Retriever(corpus.passages, contexts=corpus.contexts)
+        # Opened behind all that bad input can break, so that a ledger is of an evaluation.
+        with grounding.Ledger(path) as ledger:
+            ledger.append("evaluation", _about(config, corpus.digest, prompts))
+            counts = Counter(prompt.difficulty for prompt in prompts)
+            lost = [found.id for found in grounding.unresolved(prompts, root)]
+            grounding.record_item(ledger, grounding.SetCheck(dict(counts), lost))
+            answerer = grounding.Answerer(
+                corpus,
+                retriever,
+                router(retriever.word_weight),
+                ledger,
+                passages=config.passages,
+                max_tokens=config.max_tokens,
+            )
+            measure_answers(config, ledger, prompts, kernel, answerer)
+            measure_programs(config, ledger, kernel)
+            measure_machine(config, ledger, prompts, output)
     passed = gates_report.conclude(config, path, output)
     print(f"{time.perf_counter() - started:.0f} s; report: {output / 'report.html'}")
     return passed
 
 
-def measure(config: DictConfig, ledger: "Ledger", output: Path) -> None:
-    """All measurements of an evaluation, into the ledger."""
+def load_prompts(config: DictConfig) -> "tuple[Prompt, ...]":
+    """The golden set, this project's or the given file's."""
     from sigma_jax import grounding
 
-    prompts = (
-        grounding.golden_set()
-        if config.prompts is None
-        else grounding.load_prompts(Path(config.prompts))
+    return (
+        grounding.golden_set() if config.prompts is None else grounding.load_prompts(config.prompts)
     )
-    root = corpus_root(config)
-    corpus = grounding.read_corpus(root)
-    ledger.append("evaluation", _about(config, corpus.digest, prompts))
-    counts = Counter(prompt.difficulty for prompt in prompts)
-    lost = [found.id for found in grounding.unresolved(prompts, root)]
-    grounding.record_item(ledger, grounding.SetCheck(dict(counts), lost))
-    with providers(config) as (kernel, router):
-        retriever = grounding.Retriever(corpus.passages, contexts=corpus.contexts)
-        answerer = grounding.Answerer(
-            corpus,
-            retriever,
-            router(retriever.word_weight),
-            ledger,
-            passages=config.passages,
-            max_tokens=config.max_tokens,
-        )
-        measure_answers(config, ledger, prompts, kernel, answerer)
-        measure_programs(config, ledger, kernel)
-    measure_machine(config, ledger, prompts, output)
 
 
 def corpus_root(config: DictConfig) -> Path:
@@ -125,7 +123,7 @@ def providers(config: DictConfig) -> Iterator[tuple["KernelProvider", Any]]:
     with ExitStack() as stack:
         asked: list[Provider] = []
         for entry in config.providers:
-            given = dict(OmegaConf.to_container(entry))  # pyright: ignore[reportCallIssue,reportArgumentType]
+            given: Any = OmegaConf.to_container(entry)
             endpoint = kinds[given.pop("kind")](**given)
             asked.append(stack.enter_context(closing(endpoint)))
 

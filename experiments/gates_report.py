@@ -91,7 +91,8 @@ def write_report(
         report.Section(
             "Answers to the golden set",
             f"Right by the rubric. Alone is {about['kernel']} without evidence; grounded is the "
-            "whole loop around it. Bars are 95 % bootstrap intervals over prompts.",
+            "whole loop around it. The figure has Wilson's 95 % intervals; those of the "
+            "differences are paired, by bootstrap over prompts.",
             report.accuracy_figure(*_accuracy_bars(evaluation)),
             table=(columns, _accuracy_rows(evaluation)),
         ),
@@ -135,13 +136,10 @@ def _same(replay: Any) -> str:
 
 
 def _accuracies(evaluation: "Evaluation") -> dict[str, Any]:
-    found = {name: grounding.compare_arms(evaluation, difficulty=name) for name in _groups()}
+    groups = grounding.DIFFICULTIES
+    found = {name: grounding.compare_arms(evaluation, difficulty=name) for name in groups}
     found["all"] = grounding.compare_arms(evaluation)
     return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
-
-
-def _groups() -> tuple[str, ...]:
-    return grounding.DIFFICULTIES
 
 
 def _accuracy_rows(evaluation: "Evaluation") -> list[list[str]]:

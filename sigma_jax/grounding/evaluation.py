@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from .ledger import Ledger
 from .ledger_lines import LedgerRecord
@@ -71,10 +71,6 @@ class ProposedSwap:
     tolerance: float
 
 
-class _Item(Protocol):
-    __dataclass_fields__: Any
-
-
 KINDS: dict[str, type[Any]] = {
     "golden set": SetCheck,
     "scored": ScoredAnswer,
@@ -86,12 +82,14 @@ KINDS: dict[str, type[Any]] = {
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
-def record_item(ledger: Ledger, item: _Item) -> None:
+def record_item(
+    ledger: Ledger, item: SetCheck | ScoredAnswer | JudgedProgram | Replay | ProposedSwap
+) -> None:
     """Append one measurement, an instance of one of `KINDS`.
 
     **Raises** `KeyError` for anything else, and as `Ledger.append` does.
     """
-    ledger.append(_NAMES[type(item)], asdict(item))  # pyright: ignore[reportArgumentType]
+    ledger.append(_NAMES[type(item)], asdict(item))
 
 
 @dataclass(frozen=True)

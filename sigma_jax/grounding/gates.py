@@ -17,6 +17,8 @@ from .human_eval import pass_at_k
 from .prompts import DIFFICULTIES
 
 LEAST_PROMPTS = 100
+_ROUNDING = 1e-2
+"""By how much a relative drift may differ from program to program: what bfloat16 rounds away."""
 GATE_ARMS = ALONE, GROUNDED = "alone", "grounded"
 """The arms: the kernel without evidence, and the whole loop around the same kernel."""
 
@@ -191,7 +193,7 @@ def swap_gate(evaluation: Evaluation) -> Gate:
     off = [
         swap
         for swap in swaps
-        if not math.isclose(swap.delta, swap.recomputed, rel_tol=1e-3, abs_tol=1e-4)
+        if not math.isclose(swap.delta, swap.recomputed, rel_tol=1e-3, abs_tol=_ROUNDING)
     ]
     accepted = [swap for swap in swaps if swap.accepted]
     largest = max((swap.delta for swap in accepted), default=0.0)
