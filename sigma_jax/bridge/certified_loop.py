@@ -65,6 +65,39 @@ def fit_canary(residuals: Float[np.ndarray, "samples d"], *, rate: float = 1e-3)
     return LoopCanary(*(jnp.asarray(part, residuals.dtype) for part in parts))
 
 
+def calibrate_canary(
+    canary: LoopCanary, residuals: Float[np.ndarray, "samples d"], *, rate: float = 1e-3
+) -> LoopCanary:
+    """The same canary with a threshold counted on residuals that it was not fitted to.
+
+    Of n residuals it is that with the ⌊rate (n + 1)⌋-th largest innovation, so a further step like
+    them is flagged with a probability of at most `rate`, whatever the distribution, on average
+    over such counts (split conformal prediction).
+
+    **Raises** `ValueError` for residuals of another dimension than the canary, ones that are not
+    finite, a rate outside (0, 1], or fewer than 1/rate − 1 of them, which cannot tell it.
+
+    Source: Lei, G'Sell, Rinaldo, Tibshirani & Wasserman (2018), JASA 113, 1094–1111.
+    """
+    require_in("rate", rate, 0.0, 1.0, open_low=True)
+    residuals, dim = np.asarray(residuals), canary.mean.size
+    if residuals.ndim != 2 or residuals.shape[1] != dim or not np.isfinite(residuals).all():
+        raise ValueError(
+            f"residuals must be [samples, {dim}], all finite; got shape {residuals.shape}."
+        )
+    # A thousandth of 1000 is one, also after rounding.
+    above = int((len(residuals) + 1) * rate * (1.0 + 1e-9))
+    if above < 1:
+        raise ValueError(
+            f"residuals must be at least {int(np.ceil(1.0 / rate - 1e-6)) - 1} to tell a rate of "
+            f"{rate:g}; got {len(residuals)}."
+        )
+    zero = jnp.zeros_like(canary.mean)
+    squared, _ = jax.vmap(canary.check, (None, 0))(zero, jnp.asarray(residuals, zero.dtype))
+    threshold = jnp.sort(squared)[len(residuals) - above]
+    return eqx.tree_at(lambda canary: canary.threshold, canary, threshold)
+
+
 class LoopStep(NamedTuple):
     """One loop, seen from the state."""
 

@@ -4,7 +4,7 @@ Source: Σ₀-K1, components 2 and 6.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -47,11 +47,7 @@ class LoopNode(Node):
 
     def advance(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """φ(loop(ψ(x))), in the type of x."""
-        hidden = self.abi.decode(x.astype(self.abi.decoder.weight.dtype))
-        hidden = hidden.astype(self.model.dtype)[None, None]
-        after, _ = self.model.loop(hidden, self.context, self.history)
-        after = after[0, 0].astype(self.abi.encoder.weight.dtype)
-        return self.abi.encode(after).astype(x.dtype)
+        return one_loop(self.model, self.abi, self.context, self.history, x[None])[0]
 
     def drift(self, x, u):
         """φ(loop(ψ(x))) − x."""
@@ -60,6 +56,19 @@ class LoopNode(Node):
     def diffusion(self, x):
         """`noise`, whatever x is."""
         return self.noise.astype(x.dtype)
+
+
+def one_loop(
+    model: Ouro,
+    abi: StateABI,
+    context: Context,
+    history: Layered | None,
+    x: Float[Array, "batch d"],
+) -> Float[Array, "batch d"]:
+    """φ(loop(ψ(x))) of the last token of every row, in the type of x."""
+    hidden = abi.decode(x.astype(abi.decoder.weight.dtype))
+    after, _ = model.loop(hidden.astype(model.dtype)[:, None], context, history)
+    return abi.encode(after[:, 0].astype(abi.encoder.weight.dtype)).astype(x.dtype)
 
 
 class LoopNodes(NamedTuple):
@@ -74,7 +83,7 @@ class LoopNodes(NamedTuple):
     @property
     def last(self) -> LoopNode:
         """The node of the last loop, which says what more loops would do."""
-        return list(self.nodes.values())[-1]
+        return max(self.nodes.items(), key=lambda node: int(node[0].removeprefix("loop_")))[1]
 
 
 def loop_nodes(
@@ -104,13 +113,21 @@ def loop_nodes(
     require_in("ids", given, 0, model.config.vocab_size - 1)
     earlier, last = given[None, :-1].astype(np.int32), given[None, -1:].astype(np.int32)
     context, histories = _read(model, earlier)
-    first, _ = model.loop(model.embed(jnp.asarray(last)), context, histories[0])
+    start = _first_state(model, abi, jnp.asarray(last), context, histories[0])
     spread = jnp.broadcast_to(jnp.asarray(noise, abi.encoder.weight.dtype), (abi.dim,))
     loops = range(min(2, len(histories)), len(histories) + 1)
+    # Pyright takes a node's dimensions, which are properties here, for fields to be given.
+    node = cast(Any, LoopNode)
     nodes = {
-        f"loop_{loop}": LoopNode(model, abi, context, histories[loop - 1], spread) for loop in loops
+        f"loop_{loop}": node(model, abi, context, histories[loop - 1], spread) for loop in loops
     }
-    return LoopNodes(nodes, abi.encode(first[0, 0].astype(abi.encoder.weight.dtype)))
+    return LoopNodes(nodes, start)
+
+
+@eqx.filter_jit
+def _first_state(model, abi, last, context, history) -> Float[Array, " d"]:
+    after, _ = model.loop(model.embed(last), context, history)
+    return abi.encode(after[0, 0].astype(abi.encoder.weight.dtype))
 
 
 def _read(model: Ouro, earlier: np.ndarray) -> tuple[Context, list[Layered | None]]:
@@ -119,13 +136,17 @@ def _read(model: Ouro, earlier: np.ndarray) -> tuple[Context, list[Layered | Non
     tokens = earlier.shape[1]
     if tokens == 0:
         return model.context_of(here), [None] * model.config.total_ut_steps
-    # Padded on the left to few widths, so that little has to be compiled.
-    missing = max(_NARROWEST, 1 << (tokens - 1).bit_length()) - tokens
+    missing = padded_width(tokens) - tokens
     ids = np.pad(earlier, ((0, 0), (missing, 0)))
     real = np.pad(np.ones_like(earlier, bool), ((0, 0), (missing, 0)))
-    cache = _prefilled(model, ids, real)
+    cache = _prefilled(model, jnp.asarray(ids), jnp.asarray(real))
     remembered = cache.remembered(0)
     return model.context_of(here, before=cache.lengths, remembered=remembered), list(cache.slots)
+
+
+def padded_width(tokens: int) -> int:
+    """To how many columns earlier tokens are padded: few widths, so that little is compiled."""
+    return max(_NARROWEST, 1 << (tokens - 1).bit_length())
 
 
 @eqx.filter_jit

@@ -2,7 +2,7 @@
 
 from .._files import write_text, write_whole
 from .arrays import labelled_dataset, write_netcdf
-from .bridge_figures import fidelity_figure
+from .bridge_figures import drift_matrix_figure, fidelity_figure
 from .checks import Check, checks_table
 from .figures import (
     arc_figure,
@@ -14,6 +14,7 @@ from .figures import (
 )
 from .grounding_figures import accuracy_figure
 from .kernel_figures import training_figure
+from .loop_figures import loop_canary_figure, loop_spectra_figure, loop_steps_figure
 from .machine_figures import (
     Band,
     Mark,
@@ -36,11 +37,15 @@ __all__ = [
     "bifurcation_figure",
     "checks_table",
     "comparison_figure",
+    "drift_matrix_figure",
     "fidelity_figure",
     "fit_figure",
     "innovation_figure",
     "labelled_dataset",
     "learning_figure",
+    "loop_canary_figure",
+    "loop_spectra_figure",
+    "loop_steps_figure",
     "measured_phases_figure",
     "phase_portrait_figure",
     "render_page",

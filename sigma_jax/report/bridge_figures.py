@@ -1,11 +1,14 @@
 """Figures of the bridge: what a state keeps of a hidden state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from .style import BLUE, STYLE, VERMILION
 
@@ -41,3 +44,57 @@ def fidelity_figure(
             panel.set_ylabel(label)
         axes[0].legend()
     return figure
+
+
+def drift_matrix_figure(
+    names: Sequence[str],
+    panels: Mapping[str, tuple[Float[np.ndarray, "old new"], Float[np.ndarray, "old new"]]],
+    *,
+    tolerance: float,
+) -> Figure:
+    """Relative drifts of every pair as heat maps: blue below the tolerance, red above, white at it.
+
+    A framed cell is a swap that is safe: the upper end of its interval is below the tolerance.
+
+    **Arguments:** `names` of the variants; `panels`, by title, the relative drifts and the upper
+    ends of their intervals, with the old variant along the first axis.
+    """
+    colours = LinearSegmentedColormap.from_list("tolerance", [BLUE, "white", VERMILION])
+    scale = TwoSlopeNorm(vcenter=tolerance, vmin=0.0, vmax=4.0 * tolerance)
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    side = 1.2 + 0.62 * len(names)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(side * columns + 1.0, side * rows), squeeze=False
+        )
+        for panel in axes.flat[len(panels) :]:
+            panel.set_axis_off()
+        for panel, (title, (drifts, high)) in zip(axes.flat, panels.items(), strict=False):
+            image = panel.imshow(np.minimum(drifts, 4.0 * tolerance), cmap=colours, norm=scale)
+            panel.set_title(title)
+            panel.set_xlabel("new")
+            panel.set_ylabel("old")
+            panel.set_xticks(range(len(names)), names, rotation=60, ha="right")
+            panel.set_yticks(range(len(names)), names)
+            _write_cells(panel, drifts, image.to_rgba(drifts))
+            _frame_cells(panel, high < tolerance)
+        bar = figure.colorbar(axes[0, 0].images[0], ax=axes, extend="max", shrink=0.8 / rows)
+        bar.set_label("‖f_old − f_new‖ / ‖f_old‖")
+        bar.set_ticks([0.0, tolerance, 2.0 * tolerance, 4.0 * tolerance])
+        bar.ax.axhline(tolerance, color="black")
+    return figure
+
+
+def _write_cells(panel: Axes, values: np.ndarray, colours: np.ndarray) -> None:
+    bright = colours[..., :3] @ (0.299, 0.587, 0.114) > 0.55
+    for (old, new), value in np.ndenumerate(values):
+        text = "∞" if np.isinf(value) else "0" if value == 0.0 else f"{value:.2f}"
+        color = "black" if bright[old, new] else "white"
+        panel.text(new, old, text, ha="center", va="center", fontsize=10, color=color)
+
+
+def _frame_cells(panel: Axes, chosen: np.ndarray) -> None:
+    for old, new in np.argwhere(chosen & ~np.eye(len(chosen), dtype=bool)):
+        corner = (new - 0.46, old - 0.46)
+        panel.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.5))

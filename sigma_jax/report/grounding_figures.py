@@ -14,14 +14,19 @@ Share = tuple[float, int, int]
 
 
 def accuracy_figure(
-    groups: Sequence[str], alone: Sequence[Share], grounded: Sequence[Share]
+    groups: Sequence[str],
+    first: Sequence[Share],
+    second: Sequence[Share],
+    *,
+    arms: tuple[str, str] = ("kernel alone", "grounded"),
+    grouped_by: str = "difficulty of the prompts",
 ) -> Figure:
-    """Shares of right answers by group, the two arms side by side, with Wilson's 95 % intervals."""
+    """Shares of right answers by group, two arms side by side, with Wilson's 95 % intervals."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.0, 3.8))
         places = np.arange(len(groups))
-        arms = (("kernel alone", alone, VERMILION, "o"), ("grounded", grounded, BLUE, "s"))
-        for shift, (label, shares, colour, marker) in zip((-0.1, 0.1), arms, strict=True):
+        drawn = zip(arms, (first, second), (VERMILION, BLUE), "os", (-0.1, 0.1), strict=True)
+        for label, shares, colour, marker, shift in drawn:
             found = [binomial(right, trials, 0.5) for _, right, trials in shares]
             middle = np.array([share for share, *_ in shares])
             ends = np.array([[m - f.low, f.high - m] for m, f in zip(middle, found, strict=True)])
@@ -36,7 +41,7 @@ def accuracy_figure(
                 label=label,
             )
         axes.set_xticks(places, groups)
-        axes.set_xlabel("difficulty of the prompts")
+        axes.set_xlabel(grouped_by)
         axes.set_ylabel("right answers (%)")
         axes.set_ylim(-3.0, 103.0)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

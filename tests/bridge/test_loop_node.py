@@ -8,6 +8,7 @@ import pytest
 
 from sigma_jax.bridge import (
     StateABI,
+    calibrate_canary,
     certified_step,
     exit_states,
     fit_canary,
@@ -172,6 +173,25 @@ def test_a_canary_flags_at_its_rate_and_a_shift_at_once():
     assert bool(caught)
 
 
+@pytest.mark.parametrize(("samples", "rate"), [(999, 0.001), (199, 0.05), (20, 0.05)])
+def test_a_counted_threshold_keeps_its_rate_whatever_the_tails(samples, rate):
+    """Of n + 1 exchangeable steps each is as likely as any other to be the one that is new."""
+    rng = np.random.default_rng(5)
+    fitted, counted, new = (rng.standard_t(2, size=(n, 4)) for n in (400, samples, 4000))
+    canary = fit_canary(fitted, rate=rate)
+    calibrated = calibrate_canary(canary, counted, rate=rate)
+    check = jax.vmap(calibrated.check, (None, 0))
+    squared, flagged = check(jnp.zeros(4), jnp.asarray(counted))
+    above = int(round((samples + 1) * rate, 6))
+    assert int(flagged.sum()) == above - 1
+    assert float(calibrated.threshold) == np.sort(np.asarray(squared))[-above]
+    # Beta distributed, with this mean and spread.
+    mean, spread = above / (samples + 1), np.sqrt(rate / samples)
+    assert float(check(jnp.zeros(4), jnp.asarray(new))[1].mean()) < mean + 4 * spread
+    heavy = float(jax.vmap(canary.check, (None, 0))(jnp.zeros(4), jnp.asarray(new))[1].mean())
+    assert heavy > 0.005
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -200,3 +220,19 @@ def test_what_does_not_fit_is_refused(model, abi, change, message):
 def test_residuals_that_say_nothing_are_refused(residuals, rate, message):
     with pytest.raises(ValueError, match=message):
         fit_canary(residuals, rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("residuals", "rate", "message"),
+    [
+        (np.zeros((998, 4)), 0.001, "at least 999 to tell a rate of 0.001; got 998"),
+        (np.zeros((1, 4)), 0.3, "at least 3 to tell a rate of 0.3; got 1"),
+        (np.zeros((99, 5)), 0.1, r"\[samples, 4\], all finite; got shape \(99, 5\)"),
+        (np.full((99, 4), np.inf), 0.1, "all finite"),
+        (np.zeros((99, 4)), 1.5, "rate must lie in"),
+    ],
+)
+def test_residuals_that_count_nothing_are_refused(residuals, rate, message):
+    canary = fit_canary(np.random.default_rng(0).normal(size=(50, 4)))
+    with pytest.raises(ValueError, match=message):
+        calibrate_canary(canary, residuals, rate=rate)

@@ -3,4 +3,5 @@
 
 def test_the_page_does_what_it_says(run_page, capsys):
     run_page("bridge.md")
-    assert capsys.readouterr().out == "64 True\n"
+    expected = "64 True\n['loop_2', 'loop_3', 'loop_4'] (4, 64)\n(64, 64) True False\n"
+    assert capsys.readouterr().out == expected
