@@ -5,12 +5,15 @@ without Systematicity" (arXiv 1711.00350), figures 6 and 7.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 
 from .._published import fetch
+from .interface import Pair, Split
+from .plain_lines import read_lines
 
 VERBS = ("walk", "look", "run", "jump")
 DIRECTIONS = ("left", "right")
@@ -46,20 +49,23 @@ _HOME = (
 )
 
 
-class ScanPair(NamedTuple):
+class ScanPair(Pair):
     """A command, and its actions separated by spaces."""
 
-    command: str
-    actions: str
+    __slots__ = ()
+
+    @property
+    def command(self) -> str:
+        """The source."""
+        return self.source
+
+    @property
+    def actions(self) -> str:
+        """The target."""
+        return self.target
 
 
-class ScanSplit(NamedTuple):
-    """Pairs to learn from, and pairs to be tested on."""
-
-    train: tuple[ScanPair, ...]
-    test: tuple[ScanPair, ...]
-
-
+@lru_cache(maxsize=1)
 def scan_pairs() -> tuple[ScanPair, ...]:
     """All 20,910 commands of the grammar with their actions, in the order of its rules."""
     verb_phrases = [*VERBS]
@@ -122,7 +128,7 @@ def _verb_phrase(words: Sequence[str]) -> list[str]:
     return (turn * 2 if manner == "opposite" else turn) + act
 
 
-def simple_scan_split() -> ScanSplit:
+def simple_scan_split() -> Split[ScanPair]:
     """The simple split, 16,728 and 4,182 pairs, in the order of the grammar's rules.
 
     Its members were drawn at random once and cannot be had from the rules, so which of the
@@ -135,17 +141,19 @@ def simple_scan_split() -> ScanSplit:
         resources.files(__name__.rpartition(".")[0]) / "data" / "scan_simple_test.bin"
     ).read_bytes()
     in_test = np.unpackbits(np.frombuffer(packed, np.uint8), count=len(pairs)).astype(bool)
-    return ScanSplit(
+    return Split(
         train=tuple(pair for pair, chosen in zip(pairs, in_test, strict=True) if not chosen),
         test=tuple(pair for pair, chosen in zip(pairs, in_test, strict=True) if chosen),
     )
 
 
-def published_scan_split(name: str, directory: str | None = None) -> ScanSplit:
+def published_scan_split(name: str, directory: str | None = None) -> Split[ScanPair]:
     """A published split, loaded from its public home once and then from `directory`.
 
-    The files are checked against their SHA-256. `addprim_jump` repeats the command "jump" about
-    1,500 times in its training part, as published.
+    The files are checked against their SHA-256, which the package has of two splits only;
+    `scan_split` derives these and the others from their rules, without a file, and
+    `read_scan_file` reads a file that is there. `addprim_jump` repeats the command "jump" 1,467
+    times in its training part, as published.
 
     **Arguments:** `name`, "simple" or "addprim_jump"; `directory`, where the files are or will be
     kept, by default a folder of the user's cache. Files that are there already need no network.
@@ -156,8 +164,31 @@ def published_scan_split(name: str, directory: str | None = None) -> ScanSplit:
     Source: Lake and Baroni (arXiv 1711.00350), BSD licence.
     """
     if name not in _FILES:
-        raise ValueError(f"name must be one of {', '.join(_FILES)}; got {name!r}.")
-    return ScanSplit(_published(name, "train", directory), _published(name, "test", directory))
+        raise ValueError(
+            f"name must be one of {', '.join(_FILES)}; got {name!r}. scan_split derives the others."
+        )
+    return Split(_published(name, "train", directory), _published(name, "test", directory))
+
+
+def read_scan_file(path: str | Path) -> tuple[ScanPair, ...]:
+    """The pairs of a file in the published format, plain or `.gz`: "IN: jump OUT: I_JUMP".
+
+    For splits that no rule gives, such as few-shot. Every line is held against the grammar.
+
+    **Raises** `ValueError` for a line of another form, a command that is not of the grammar, or
+    actions that it does not mean; `OSError` if the file cannot be read.
+    """
+    pairs = []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            pair = _pair(line)
+            meant = interpret_scan(pair.source)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        if pair.target != meant:
+            raise ValueError(f"{path}, line {number}: {pair.source!r} means {meant}.")
+        pairs.append(pair)
+    return tuple(pairs)
 
 
 def _published(name: str, part: str, directory: str | None) -> tuple[ScanPair, ...]:
@@ -166,10 +197,13 @@ def _published(name: str, part: str, directory: str | None) -> tuple[ScanPair, .
         f"{_HOME}/{file}",
         _CHECKSUMS[name, part],
         directory,
-        instead="simple_scan_split and scan_pairs need no file",
+        instead="scan_split and scan_pairs need no file",
     )
-    pairs = []
-    for line in text.decode("ascii").splitlines():
-        command, actions = line.removeprefix("IN: ").split(" OUT: ")
-        pairs.append(ScanPair(command, actions.strip()))
-    return tuple(pairs)
+    return tuple(_pair(line) for line in text.decode("ascii").splitlines())
+
+
+def _pair(line: str) -> ScanPair:
+    command, out, actions = line.removeprefix("IN: ").partition(" OUT: ")
+    if not out or not line.startswith("IN: "):
+        raise ValueError(f"a line has the form 'IN: command OUT: actions'; got {line!r}.")
+    return ScanPair(command, actions.strip())

@@ -13,6 +13,7 @@ from sigma_jax.grammars import (
     ScanPair,
     interpret_scan,
     published_scan_split,
+    read_scan_file,
     scan_pairs,
     simple_scan_split,
 )
@@ -119,7 +120,7 @@ SIMPLE_TEST = "42390d618c51e38d5a32c502ae561ddf8700eea0a43e2492a2dd8e7f7875566a"
 
 def test_published_files_that_are_not_there_name_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    with pytest.raises(OSError, match="simple_scan_split and scan_pairs need no file"):
+    with pytest.raises(OSError, match="scan_split and scan_pairs need no file"):
         published_scan_split("simple", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -201,3 +202,34 @@ def test_published_files_are_fetched_once_checked_and_kept(tmp_path, monkeypatch
 def test_another_split_is_refused():
     with pytest.raises(ValueError, match=r"name must be one of simple, addprim_jump; got 'length'"):
         published_scan_split("length")
+
+
+def test_a_file_in_the_published_format_is_read_plain_and_packed(tmp_path):
+    text = b"IN: jump OUT: I_JUMP\nIN: turn left twice OUT: I_TURN_LEFT I_TURN_LEFT \n"
+    (tmp_path / "few.txt").write_bytes(text)
+    (tmp_path / "few.txt.gz").write_bytes(gzip.compress(text))
+    for name in ("few.txt", "few.txt.gz"):
+        assert read_scan_file(tmp_path / name) == (
+            ("jump", "I_JUMP"),
+            ("turn left twice", "I_TURN_LEFT I_TURN_LEFT"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("IN: hop OUT: I_HOP", "line 2: 'hop' is not a SCAN command"),
+        ("IN: walk OUT: I_RUN", "line 2: 'walk' means I_WALK"),
+        ("IN: walk", "line 2: a line has the form 'IN: command OUT: actions'; got 'IN: walk'"),
+        ("walk OUT: I_WALK", "line 2: a line has the form"),
+    ],
+)
+def test_a_file_with_a_wrong_line_is_refused_by_its_number(line, message, tmp_path):
+    (tmp_path / "few.txt").write_text(f"IN: jump OUT: I_JUMP\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_scan_file(tmp_path / "few.txt")
+
+
+def test_a_pair_is_called_by_its_own_words_and_the_general_ones():
+    pair = ScanPair("jump twice", "I_JUMP I_JUMP")
+    assert (pair.command, pair.actions) == (pair.source, pair.target) == tuple(pair)
