@@ -85,7 +85,8 @@ def run_training(config: DictConfig, output: Path, stop: StopRequest | None = No
     material = make_material(config, tokenizer)
     log: list[dict] = []
     for recipe in recipes:
-        trained = run_stage(config, recipe, model, material, output, log, stop)
+        run = _identity(config, recipe.stage)
+        trained = run_stage(config, recipe, model, material.batches, run, output, log, stop)
         if trained is None:
             return None
         model = trained
@@ -168,19 +169,23 @@ def run_stage(
     config: DictConfig,
     recipe: "Recipe",
     model: "Ouro",
-    material: Material,
+    batches: "Batches",
+    run: dict,
     output: Path,
     log: list[dict],
     stop: StopRequest | None,
 ) -> "Ouro | None":
-    """The model after the stage, gone on with from its last checkpoint; None if stopped."""
+    """The model after the stage, gone on with from its last checkpoint; None if stopped.
+
+    `run` is all that the bits depend on; of `config` are taken `directory`, `segment` and
+    `checkpoint_every`. The lines of the stage are added to `log`.
+    """
     from sigma_jax import training
 
     stage = recipe.stage
     directory = Path(config.directory or output)
     checkpoints, log_path = directory / "checkpoints" / stage, directory / f"log_{stage}.csv"
     state = training.start_training(model, recipe)
-    run = _identity(config, stage)
     found = training.load_training(checkpoints, state, run)
     lines: list[dict] = []
     if found is not None:
@@ -191,7 +196,7 @@ def run_stage(
         while done < recipe.steps and not (stop and stop.asked):
             steps = min(config.segment, recipe.steps - done)
             started = time.perf_counter()
-            state, metrics = training.train(model, state, material.batches, recipe, steps=steps)
+            state, metrics = training.train(model, state, batches, recipe, steps=steps)
             done = metrics.step
             lines.append(_log_line(stage, metrics, time.perf_counter() - started))
             bar.set_postfix_str(f"loss {metrics.loss:.4g}", refresh=False)

@@ -1,6 +1,6 @@
 """Training Ouro: the recipe, the state that a run is at, and compiled steps.
 
-Source of the stages and of the optimiser's numbers: Zhu et al. (arXiv 2510.25741), table 1.
+Source of the two stages and of the optimiser's numbers: Zhu et al. (arXiv 2510.25741), table 1.
 """
 
 import dataclasses
@@ -19,20 +19,24 @@ from ..kernel import Ouro
 from .batches import Batch, Batches
 from .kernel_objectives import Objective, expected_loss, gate_loss, token_losses
 
+_TRAINED = {"joint": ..., "gate": nnx.PathContains("early_exit_gate"), "adapter": nnx.LoRAParam}
+"""The parameters that each stage trains, as a filter."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """One stage of training.
 
-    **Arguments:** `stage`, "joint" (I: everything, expected loss less β times the entropy) or
-    "gate" (II: the exit gate alone); `steps` in all; `learning_rate`, its peak, reached after
-    `warmup` steps and left along a cosine to `final_share` of it; `entropy_weight`, β in nats
-    (joint only); `weight_decay`, of matrices only; `clip`, the largest norm of a gradient.
+    **Arguments:** `stage`, "joint" (I: everything, expected loss less β times the entropy), "gate"
+    (II: the exit gate alone) or "adapter" (the low-rank adapters alone, by the loss of the joint
+    stage); `steps` in all; `learning_rate`, its peak, reached after `warmup` steps and left along a
+    cosine to `final_share` of it; `entropy_weight`, β in nats (not of the gate's stage);
+    `weight_decay`, of matrices only; `clip`, the largest norm of a gradient.
 
     **Raises** `ValueError` for another stage or a number out of range.
     """
 
-    stage: Literal["joint", "gate"]
+    stage: Literal["joint", "gate", "adapter"]
     steps: int
     learning_rate: float
     warmup: int = 0
@@ -42,8 +46,8 @@ class Recipe:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.stage not in ("joint", "gate"):
-            raise ValueError(f"stage must be 'joint' or 'gate'; got {self.stage!r}.")
+        if self.stage not in _TRAINED:
+            raise ValueError(f"stage must be one of {', '.join(_TRAINED)}; got {self.stage!r}.")
         require_in("steps", self.steps, 1)
         require_in("warmup", self.warmup, 0, self.steps - 1)
         require_in("learning_rate", self.learning_rate, 0.0, open_low=True)
@@ -107,9 +111,14 @@ class Metrics(NamedTuple):
 
 
 def start_training(model: Ouro, recipe: Recipe) -> TrainingState:
-    """The state before the first step of a stage, from a copy of the model as it is."""
+    """The state before the first step of a stage, from a copy of the model as it is.
+
+    **Raises** `ValueError` for the stage "adapter" of a model that has none.
+    """
     _, *parameters = _split(model, recipe.stage)
     trained, frozen = jax.tree.map(jnp.copy, parameters)
+    if not jax.tree.leaves(trained):
+        raise ValueError("the model has no adapter to train: add_adapter first.")
     optimiser = recipe.optimiser().init(trained)
     return TrainingState(trained, frozen, optimiser, jnp.zeros((), jnp.int32))
 
@@ -161,10 +170,7 @@ def train(
 
 
 def _split(model: Ouro, stage: str) -> tuple[Any, PyTree, PyTree]:
-    def is_trained(path: tuple, _: Any) -> bool:
-        return stage == "joint" or path[0] == "early_exit_gate"
-
-    graph, trained, frozen = nnx.split(model, is_trained, ...)
+    graph, trained, frozen = nnx.split(model, _TRAINED[stage], ...)
     return graph, trained, frozen
 
 

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sigma_jax.kernel import Depth, FixedDepth, Ouro, OuroConfig, QExit
+from sigma_jax.kernel import (
+    Depth,
+    FixedDepth,
+    LoRAConfig,
+    Ouro,
+    OuroConfig,
+    QExit,
+    add_adapter,
+    merge_adapter,
+)
 from sigma_jax.training import (
     Answers,
     Dialogue,
@@ -46,6 +55,7 @@ DIALOGUES = [
 ]
 JOINT = Recipe("joint", steps=150, learning_rate=1e-2, warmup=5)
 GATE = Recipe("gate", steps=10, learning_rate=1e-2)
+ADAPTER = Recipe("adapter", steps=20, learning_rate=1e-2, weight_decay=0.0)
 RUN = {"seed": 1}
 
 
@@ -180,6 +190,37 @@ def test_the_second_stage_moves_the_gate_alone(taught):
     assert moved == {"early_exit_gate"}
 
 
+def adapted() -> Ouro:
+    config = LoRAConfig(rank=2, alpha=4.0, target_modules=("q_proj", "down_proj", "lm_head"))
+    return add_adapter(model(), config, rngs=nnx.Rngs(1))
+
+
+@pytest.mark.slow
+def test_the_adapters_stage_moves_the_adapter_alone_and_is_the_joint_objective():
+    start = adapted()
+    state = start_training(start, ADAPTER)
+    assert len(jax.tree.leaves(state.trained)) == 6
+    first, metrics = train(start, state, batches(), ADAPTER, steps=1)
+    # The adapter is still nothing: the loss is that of the model without it.
+    _, joint = train(model(), start_training(model(), JOINT), batches(), JOINT, steps=1)
+    assert metrics.loss == pytest.approx(joint.loss, rel=1e-6)
+    state, last = train(start, first, batches(), ADAPTER, steps=19)
+    assert last.loss < metrics.loss
+    trained = trained_model(start, state, ADAPTER)
+    for filtered, same in ((nnx.LoRAParam, False), (nnx.Not(nnx.LoRAParam), True)):
+        both = (leaves(nnx.state(one, filtered)) for one in (start, trained))
+        assert all(np.array_equal(old, new) is same for old, new in zip(*both, strict=True))
+    ids = jnp.asarray([DIALOGUES[3].prompt], jnp.int32)
+    merged = merge_adapter(trained)
+    one, other = (np.asarray(m.logits(m(ids).hidden[-1])) for m in (trained, merged))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_without_an_adapter_there_is_nothing_to_train():
+    with pytest.raises(ValueError, match="the model has no adapter to train"):
+        start_training(model(), ADAPTER)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loops", [1, 2])
 def test_greedy_answers_are_those_of_the_whole_sequence_read_again(loops):
@@ -222,7 +263,7 @@ def test_a_loss_that_is_not_finite_ends_the_run():
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"stage": "third"}, "stage must be 'joint' or 'gate'; got 'third'"),
+        ({"stage": "third"}, "stage must be one of joint, gate, adapter; got 'third'"),
         ({"steps": 0}, "steps must lie in"),
         ({"learning_rate": 0.0}, "learning_rate must lie in"),
         ({"learning_rate": "1e-3"}, "learning_rate is the text '1e-3'"),
