@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,16 @@ from experiments.launch import one_line_errors, prepare
 
 if TYPE_CHECKING:
     from sigma_jax.bridge import KernelProvider, Provider, Reply, Request, Router
-    from sigma_jax.grounding import Answerer, Ledger, Prompt
+    from sigma_jax.grounding import Answerer, Corpus, Ledger, Prompt, Retriever
 
 ROOT = Path(__file__).parents[1]
+_LEAST = {
+    "passages": 1,
+    "max_tokens": 1,
+    "human_eval.problems": 0,
+    "human_eval.samples": 1,
+    "human_eval.max_tokens": 1,
+}
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="gates")
@@ -40,7 +47,7 @@ def run_gates(config: DictConfig, output: Path) -> bool:
     from sigma_jax import grounding
 
     started = time.perf_counter()
-    _check(config)
+    check_config(config, _LEAST)
     path = output / "ledger.jsonl"
     if path.exists():
         raise ValueError(f"{path} holds an evaluation already: choose another hydra.run.dir.")
@@ -50,19 +57,14 @@ def run_gates(config: DictConfig, output: Path) -> bool:
         retriever = grounding.Retriever(corpus.passages, contexts=corpus.contexts)
         # Opened behind all that bad input can break, so that a ledger is of an evaluation.
         with grounding.Ledger(path) as ledger:
-            ledger.append("evaluation", _about(config, corpus.digest, prompts))
+            about = describe(config, corpus.digest, prompts, "python -m experiments.gates")
+            ledger.append("evaluation", about)
             counts = Counter(prompt.difficulty for prompt in prompts)
             lost = [found.id for found in grounding.unresolved(prompts, root)]
             grounding.record_item(ledger, grounding.SetCheck(dict(counts), lost))
-            answerer = grounding.Answerer(
-                corpus,
-                retriever,
-                router(retriever.word_weight),
-                ledger,
-                passages=config.passages,
-                max_tokens=config.max_tokens,
-            )
-            measure_answers(config, ledger, prompts, kernel, answerer)
+            answerer = make_answerer(config, corpus, retriever, router, ledger)
+            texts = measure_answers(config, ledger, prompts, kernel, answerer, grounding.GATE_ARMS)
+            measure_replay(config, ledger, answerer, texts)
             measure_programs(config, ledger, kernel)
             measure_machine(config, ledger, prompts, output)
     passed = gates_report.conclude(config, path, output)
@@ -84,7 +86,10 @@ def corpus_root(config: DictConfig) -> Path:
     return ROOT if config.corpus is None else Path(config.corpus)
 
 
-def _about(config: DictConfig, digest: str, prompts: "tuple[Prompt, ...]") -> dict[str, Any]:
+def describe(
+    config: DictConfig, digest: str, prompts: "tuple[Prompt, ...]", command: str
+) -> dict[str, Any]:
+    """What is evaluated and how, as the ledger's record of it. `digest` is the corpus's."""
     import sigma_jax
     from experiments.gates_machine import kernel_source
 
@@ -96,7 +101,7 @@ def _about(config: DictConfig, digest: str, prompts: "tuple[Prompt, ...]") -> di
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "label": config.label or config.kernel,
         "version": sigma_jax.__version__,
-        "command": "python -m experiments.gates",
+        "command": command,
         "kernel": config.kernel,
         "adapter": config.adapter,
         "weights": found.hexdigest() if weights else None,
@@ -136,18 +141,42 @@ def providers(config: DictConfig) -> Iterator[tuple["KernelProvider", Any]]:
         yield kernel, router
 
 
+def make_answerer(
+    config: DictConfig,
+    corpus: "Corpus",
+    retriever: "Retriever",
+    router: Callable[[Any], "Router"],
+    ledger: "Ledger",
+) -> "Answerer":
+    """The loop over a question, around the router that `providers` gives."""
+    from sigma_jax import grounding
+
+    return grounding.Answerer(
+        corpus,
+        retriever,
+        router(retriever.word_weight),
+        ledger,
+        passages=config.passages,
+        max_tokens=config.max_tokens,
+    )
+
+
 def measure_answers(
     config: DictConfig,
     ledger: "Ledger",
     prompts: "tuple[Prompt, ...]",
     kernel: "KernelProvider",
     answerer: "Answerer",
-) -> None:
-    """Both arms over the golden set; and some questions again, for the replay."""
-    from sigma_jax.bridge import Request
-    from sigma_jax.grounding import GATE_ARMS, Replay, ScoredAnswer, record_item
+    arms: tuple[str, str],
+) -> dict[str, str]:
+    """Both arms over the golden set, the kernel alone and the loop around it.
 
-    alone, grounded = GATE_ARMS
+    Returns what the loop said, by question.
+    """
+    from sigma_jax.bridge import Request
+    from sigma_jax.grounding import ScoredAnswer, record_item
+
+    alone, grounded = arms
     texts = {}
     for prompt in tqdm(prompts, desc="golden set", delay=2.0):
         about = (prompt.id, prompt.prompt, prompt.difficulty, prompt.category, prompt.rubric)
@@ -163,6 +192,15 @@ def measure_answers(
         said = (answer.text, answer.trusted, answer.provider, *size, spent)
         record_item(ledger, ScoredAnswer(grounded, *about, *said))
         texts[prompt.prompt] = answer.text
+    return texts
+
+
+def measure_replay(
+    config: DictConfig, ledger: "Ledger", answerer: "Answerer", texts: dict[str, str]
+) -> None:
+    """Some of the questions again: the same words must come."""
+    from sigma_jax.grounding import Replay, record_item
+
     chosen = list(texts)[:: max(1, len(texts) // 10)]
     again = [answerer.answer(question, seed=config.seed).text for question in chosen]
     hashes = (_hash([texts[question] for question in chosen]), _hash(again))
@@ -243,9 +281,8 @@ def measure_machine(
         record_item(ledger, item)
 
 
-def _check(config: DictConfig) -> None:
-    least = {"passages": 1, "max_tokens": 1, "human_eval.problems": 0, "human_eval.samples": 1}
-    least |= {"human_eval.max_tokens": 1}
+def check_config(config: DictConfig, least: dict[str, int]) -> None:
+    """Refuse whole numbers below those of `least`, and providers of no known kind."""
     for name, low in least.items():
         value = OmegaConf.select(config, name)
         if not isinstance(value, int) or value < low:

@@ -146,8 +146,8 @@ def _accuracy_rows(evaluation: "Evaluation") -> list[list[str]]:
     return [
         [
             name,
-            f"{found.alone:.1%}",
-            f"{found.grounded:.1%}",
+            f"{found.first:.1%}",
+            f"{found.second:.1%}",
             f"{found.difference.estimate:+.1%}",
             f"{found.difference.low:+.1%} to {found.difference.high:+.1%}",
             str(found.prompts),
@@ -158,8 +158,8 @@ def _accuracy_rows(evaluation: "Evaluation") -> list[list[str]]:
 
 def _accuracy_bars(evaluation: "Evaluation") -> tuple[list[str], list[Any], list[Any]]:
     found = _accuracies(evaluation)
-    alone = [(a.alone, round(a.alone * a.prompts), a.prompts) for a in found.values()]
-    grounded = [(a.grounded, round(a.grounded * a.prompts), a.prompts) for a in found.values()]
+    alone = [(a.first, round(a.first * a.prompts), a.prompts) for a in found.values()]
+    grounded = [(a.second, round(a.second * a.prompts), a.prompts) for a in found.values()]
     return list(found), alone, grounded
 
 

@@ -3,6 +3,7 @@
 from .admissions import Admission, admit, precision, record_admission
 from .answering import Answer, Answerer, Attempt
 from .corpus import Corpus, Skipped, read_corpus
+from .distillation import Pair, is_held_out, training_pairs
 from .envelopes import Envelope, Evidence, coverage, envelope_from
 from .evaluation import (
     Evaluation,
@@ -22,6 +23,7 @@ from .gates import (
     compare_arms,
     gates_passed,
     judge_gates,
+    paired_accuracy,
 )
 from .human_eval import (
     Problem,
@@ -72,6 +74,7 @@ __all__ = [
     "LedgerSummary",
     "Limits",
     "Outcome",
+    "Pair",
     "Problem",
     "Prompt",
     "PromptSource",
@@ -93,12 +96,14 @@ __all__ = [
     "envelope_from",
     "gates_passed",
     "golden_set",
+    "is_held_out",
     "judge",
     "judge_all",
     "judge_gates",
     "load_human_eval",
     "load_prompts",
     "meets",
+    "paired_accuracy",
     "parse_rubric",
     "pass_at_k",
     "precision",
@@ -111,6 +116,7 @@ __all__ = [
     "record_item",
     "run_untrusted",
     "supports",
+    "training_pairs",
     "unresolved",
     "verify_ledger",
     "win_rates",

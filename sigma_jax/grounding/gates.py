@@ -5,6 +5,7 @@ Source: Σ₀-K1, acceptance gates.
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +44,11 @@ class Gate:
 class Accuracy:
     """How two arms answered the same prompts."""
 
-    alone: float
-    grounded: float
+    first: float
+    """Share of right answers of the first arm."""
+    second: float
     difference: EffectSize
-    """Grounded less alone, with a 95 % bootstrap interval over prompts."""
+    """The second less the first, with a 95 % bootstrap interval over prompts."""
     test: TestResult | None
     """McNemar's exact test on the prompts that one arm alone got right; None if there are none."""
     prompts: int
@@ -92,30 +94,52 @@ def golden_set_gate(evaluation: Evaluation) -> Gate:
     )
 
 
-def compare_arms(evaluation: Evaluation, *, difficulty: str | None = None) -> Accuracy | None:
-    """How the kernel alone and the loop around it answered; None without prompts.
+def compare_arms(
+    evaluation: Evaluation,
+    *,
+    arms: tuple[str, str] = GATE_ARMS,
+    difficulty: str | None = None,
+) -> Accuracy | None:
+    """How two arms answered, by default the kernel alone and the loop around it.
+
+    None without prompts.
 
     **Arguments:** `difficulty`, to look at its prompts only.
 
     **Raises** `ValueError` if the arms did not answer the same prompts.
+    """
+    first, second = (evaluation.arm(name) for name in arms)
+    if first.keys() != second.keys():
+        odd = sorted(first.keys() ^ second.keys())
+        raise ValueError(f"both arms must answer the same prompts; only one has {odd[:5]}.")
+    ids = [i for i, answer in first.items() if difficulty in (None, answer.difficulty)]
+    if not ids:
+        return None
+    return paired_accuracy([first[i].right for i in ids], [second[i].right for i in ids])
+
+
+def paired_accuracy(first: Sequence[bool], second: Sequence[bool]) -> Accuracy:
+    """How often each of two was right, and by how much they differ on the same questions.
+
+    **Arguments:** `first` and `second`, whether each was right, question by question.
+
+    **Raises** `ValueError` for none, or not as many of both.
 
     Source: McNemar (1947); Efron & Tibshirani (1993), An Introduction to the Bootstrap, §13.
     """
-    alone, grounded = evaluation.arm(ALONE), evaluation.arm(GROUNDED)
-    if alone.keys() != grounded.keys():
-        odd = sorted(alone.keys() ^ grounded.keys())
-        raise ValueError(f"both arms must answer the same prompts; only one has {odd[:5]}.")
-    ids = [i for i, answer in alone.items() if difficulty in (None, answer.difficulty)]
-    if not ids:
-        return None
-    before, after = (np.array([arm[i].right for i in ids]) for arm in (alone, grounded))
+    before, after = np.array(first, bool), np.array(second, bool)
+    if not len(before) or before.shape != after.shape:
+        raise ValueError(
+            "first and second must be as many, and one at least; got "
+            f"{len(before)} and {len(after)}."
+        )
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     return Accuracy(
-        alone=float(before.mean()),
-        grounded=float(after.mean()),
+        first=float(before.mean()),
+        second=float(after.mean()),
         difference=_difference(before, after),
         test=binomial(gained, gained + lost, 0.5) if gained + lost else None,
-        prompts=len(ids),
+        prompts=len(before),
     )
 
 
@@ -142,9 +166,9 @@ def accuracy_gate(evaluation: Evaluation) -> Gate:
         title,
         True,
         low > 0.0,
-        f"{found.grounded:.1%} against {found.alone:.1%} of {found.prompts}: "
+        f"{found.second:.1%} against {found.first:.1%} of {found.prompts}: "
         f"{found.difference.estimate:+.1%} [{low:+.1%}, {high:+.1%}], McNemar p = {p_value:.2g}",
-        found.grounded,
+        found.second,
     )
 
 

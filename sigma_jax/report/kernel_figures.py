@@ -17,12 +17,13 @@ def training_figure(
     exit_step: Float[np.ndarray, " lines"],
     entropy: Float[np.ndarray, " lines"],
     *,
-    second_stage: int,
+    second_stage: int | None = None,
 ) -> Figure:
     """Each loop's cross-entropy, the mean exit step and the entropy of the exits, by step.
 
     **Arguments:** `loop_losses` and `entropy` in nats; `exit_step` in loops, counted from one;
-    `second_stage`, the step behind which the gate alone is trained, marked by a line.
+    `second_stage`, the step behind which the gate alone is trained, marked by a line; None if there
+    is no such stage.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(12.0, 4.0), width_ratios=(1.4, 1.0, 1.0))
@@ -37,6 +38,7 @@ def training_figure(
         axes[2].plot(steps, entropy, color=BLUE)
         axes[2].set_ylabel("entropy of the exits (nats)")
         for panel in axes:
-            panel.axvline(second_stage, color="black", lw=1.0, ls=":")
+            if second_stage is not None:
+                panel.axvline(second_stage, color="black", lw=1.0, ls=":")
             panel.set_xlabel("step")
     return figure
