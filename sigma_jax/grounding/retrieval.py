@@ -1,5 +1,6 @@
 """Retrieval: the passages that may answer a question, by their words and by their sense."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -128,6 +129,8 @@ def _bm25(documents: Sequence[list[str]]) -> Any:
     # can no longer choose them.
     import bm25s
 
+    # It sets its own logger to say everything, to whoever listens at the root.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     index = bm25s.BM25(k1=_K1, b=_B, method="lucene", dtype="float64", backend="numpy")
     index.index(documents, show_progress=False)
     return index
