@@ -375,13 +375,11 @@ def test_skipping_saves_time():
 
     def seconds(loops):
         depth = Depth(FixedDepth(jnp.array([loops], jnp.int32)))
-        cache = empty_cache(model, 1, 32)
-        jax.block_until_ready(tokens(leaves, cache, depth))
-        taken = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            jax.block_until_ready(tokens(leaves, cache, depth))
-            taken.append(time.perf_counter() - begin)
-        return min(taken)
+        begin = time.perf_counter()
+        jax.block_until_ready(tokens(leaves, empty_cache(model, 1, 32), depth))
+        return time.perf_counter() - begin
 
-    assert seconds(1) * 2.0 < seconds(4)
+    # In turn, so that a neighbour on the machine slows both, and the quickest of each.
+    rounds = [(seconds(1), seconds(4)) for _ in range(12)]
+    one, four = (min(column) for column in zip(*rounds[1:], strict=True))
+    assert one * 2.0 < four
