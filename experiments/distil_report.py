@@ -17,7 +17,7 @@ from sigma_jax import grounding, report
 if TYPE_CHECKING:
     from sigma_jax.grounding import Accuracy, Evaluation, Gate, LedgerSummary
 
-_NOT_LEARNT, _SCAN, _ALL = "same half, not learnt", "SCAN prompts", "all prompts"
+_NOT_LEARNT, _SCAN, _ALL = "not learnt", "SCAN prompts", "all prompts"
 _SCAN_TEST, _GROUNDED = "SCAN's test", "grounded, all prompts"
 _COLUMNS = ["", "before", "after", "difference", "95 % interval", "questions"]
 
@@ -305,8 +305,9 @@ def _sections(
         report.Section(
             "Better or worse",
             "Right by the rubric (SCAN's test: exact), the kernel alone unless said otherwise. "
-            "The questions are halved by a hash of their id; those that were learnt had checked "
-            "evidence from another provider. The figure has Wilson's 95 % intervals; those of the "
+            "A hash of their id decides which questions are held out; of the others those were "
+            "learnt that another provider had answered with checked evidence, as far as they are "
+            "short enough. The figure has Wilson's 95 % intervals; those of the "
             "differences are paired, by bootstrap over questions. Of the distilled kernel: "
             + "; ".join(f"{gate.letter}, {gate.finding}" for gate in gates.values())
             + ".",
