@@ -18,8 +18,9 @@ from .human_eval import pass_at_k
 from .prompts import DIFFICULTIES
 
 LEAST_PROMPTS = 100
-_ROUNDING = 1e-2
-"""By how much a relative drift may differ from program to program: what bfloat16 rounds away."""
+_ROUNDING = 1e-3
+"""By how much a relative drift may differ from program to program: bfloat16 rounds otherwise in
+each, by 2e-4 where it was seen."""
 GATE_ARMS = ALONE, GROUNDED = "alone", "grounded"
 """The arms: the kernel without evidence, and the whole loop around the same kernel."""
 

@@ -52,10 +52,17 @@ def prompts(tmp_path_factory) -> Path:
     return path
 
 
+def server_threads() -> set[threading.Thread]:
+    """Those of this process; other test files may have left some before."""
+    return {thread for thread in threading.enumerate() if thread.name in ("serving", "engine")}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, prompts) -> tuple[Path, bool]:
-    output = tmp_path_factory.mktemp("drift")
-    return output, run_comparison(configure(f"prompts={prompts}"), output)
+    output, before = tmp_path_factory.mktemp("drift"), server_threads()
+    passed = run_comparison(configure(f"prompts={prompts}"), output)
+    assert server_threads() <= before
+    return output, passed
 
 
 @pytest.mark.slow
@@ -81,7 +88,6 @@ def test_it_writes_matrices_drifts_replies_and_a_page(finished):
     assert [len(replies["plain"][name]) for name in KERNELS] == [3] * 5
     page = (output / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image") == 2
-    assert not [thread for thread in threading.enumerate() if thread.name in ("serving", "engine")]
 
 
 @pytest.mark.slow
@@ -128,6 +134,7 @@ def test_a_server_is_closed_whatever_happens(tmp_path):
     directory = save_tiny(tmp_path / "model")
     model, tokenizer = load_model(directory), load_tokenizer(directory)
     served: list[str] = []
+    before = server_threads()
 
     def fail() -> None:
         with serving(model, tokenizer, context=64, slots=1) as where:
@@ -139,7 +146,7 @@ def test_a_server_is_closed_whatever_happens(tmp_path):
         fail()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{served[0]}/health")
-    assert not [thread for thread in threading.enumerate() if thread.name in ("serving", "engine")]
+    assert server_threads() <= before
 
 
 def table_of(pooled, low, high) -> Table:

@@ -96,6 +96,7 @@ BROKEN = {
         {"swaps": (swap(0.1, True), swap(0.2, False), swap(2.0, False, stranger=True))},
         {"swaps": (swap(0.1, True), swap(0.1, True, stranger=True))},
         {"swaps": (swap(0.1, True, recomputed=0.2), swap(2.0, False, stranger=True))},
+        {"swaps": (swap(0.1, True, recomputed=0.102), swap(2.0, False, stranger=True))},
         {"swaps": (swap(0.1, True),)},
         {"swaps": (swap(2.0, False, stranger=True),)},
         {"swaps": ()},
