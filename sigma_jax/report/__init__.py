@@ -14,6 +14,7 @@ from .figures import (
 )
 from .grounding_figures import accuracy_figure
 from .kernel_figures import training_figure
+from .learner_figures import LearnerCurve, learners_figure
 from .loop_figures import loop_canary_figure, loop_spectra_figure, loop_steps_figure
 from .machine_figures import (
     Band,
@@ -30,6 +31,7 @@ from .verdict_figures import verdict_figure
 __all__ = [
     "Band",
     "Check",
+    "LearnerCurve",
     "Mark",
     "Section",
     "accuracy_figure",
@@ -42,6 +44,7 @@ __all__ = [
     "fit_figure",
     "innovation_figure",
     "labelled_dataset",
+    "learners_figure",
     "learning_figure",
     "loop_canary_figure",
     "loop_spectra_figure",

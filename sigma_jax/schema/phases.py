@@ -157,6 +157,39 @@ def trajectory_margins(
     return jax.vmap(lambda t, state: state_margins(t, state, environment, thresholds))(ts, states)
 
 
+class PhaseProgress(eqx.Module):
+    """Where a phase machine is: its phase, and for how many samples its triggers have held."""
+
+    phase: Int[Array, "..."]
+    risen: Int[Array, "..."]
+    fallen: Int[Array, "..."]
+
+
+def start_phases(shape: tuple[int, ...] = (), *, phase: int = 0) -> PhaseProgress:
+    """Machines that stand in `phase`, of any shape.
+
+    **Raises** `ValueError` for a phase outside 0 to 5.
+    """
+    if not 0 <= phase <= 5:
+        raise ValueError(f"start must be a phase from 0 to 5; got {phase}.")
+    zeros = jnp.zeros(shape, int)
+    return PhaseProgress(zeros + phase, zeros, zeros)
+
+
+def advance_phase(
+    progress: PhaseProgress, margins: Margins, *, dwell: int = 1, reverse_dwell: int = 10
+) -> PhaseProgress:
+    """The machines after one more sample; see `follow_phases`."""
+    up, down = _at_phase(margins, progress.phase)
+    risen = jnp.where(up > 0, progress.risen + 1, 0)
+    fallen = jnp.where(down > 0, progress.fallen + 1, 0)
+    move = jnp.where(risen >= dwell, 1, jnp.where(fallen >= reverse_dwell, -1, 0))
+    still = move == 0
+    return PhaseProgress(
+        progress.phase + move, jnp.where(still, risen, 0), jnp.where(still, fallen, 0)
+    )
+
+
 def follow_phases(
     margins: Margins, *, dwell: int = 1, reverse_dwell: int = 10, start: int = 0
 ) -> Int[Array, "times ..."]:
@@ -173,21 +206,12 @@ def follow_phases(
     for name, value in (("dwell", dwell), ("reverse_dwell", reverse_dwell)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1 sample; got {value}.")
-    if not 0 <= start <= 5:
-        raise ValueError(f"start must be a phase from 0 to 5; got {start}.")
 
-    def step(carry: tuple[Array, Array, Array], sample: Margins):
-        phase, risen, fallen = carry
-        up, down = _at_phase(sample, phase)
-        risen = jnp.where(up > 0, risen + 1, 0)
-        fallen = jnp.where(down > 0, fallen + 1, 0)
-        move = jnp.where(risen >= dwell, 1, jnp.where(fallen >= reverse_dwell, -1, 0))
-        still = move == 0
-        phase = phase + move
-        return (phase, jnp.where(still, risen, 0), jnp.where(still, fallen, 0)), phase
+    def step(progress: PhaseProgress, sample: Margins):
+        progress = advance_phase(progress, sample, dwell=dwell, reverse_dwell=reverse_dwell)
+        return progress, progress.phase
 
-    zeros = jnp.zeros(margins.forward.shape[1:-1], int)
-    initial = (zeros + start, zeros, zeros)
+    initial = start_phases(margins.forward.shape[1:-1], phase=start)
     return jax.lax.scan(step, initial, margins)[1]
 
 

@@ -73,14 +73,18 @@ def sequence_loss(
     """
     source, target = jnp.asarray(source), jnp.asarray(target)
     keys = None if key is None else jax.random.split(key, source.shape[0])
-    total, tokens = _summed_loss(model, Seq2SeqPairs(source, target), keys)  # pyright: ignore[reportArgumentType]
+    total, tokens = summed_loss(model, Seq2SeqPairs(source, target), keys)  # pyright: ignore[reportArgumentType]
     return total / tokens
 
 
-def _summed_loss(
-    model: Seq2SeqTransformer, pairs: Seq2SeqPairs, keys: Key[Array, " pairs"] | None
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The cross-entropy of all the targets' tokens, and how many these are."""
+def summed_loss(
+    model: Seq2SeqTransformer,
+    pairs: Seq2SeqPairs,
+    keys: Key[Array, " pairs"] | None,
+    *,
+    by_row: bool = False,
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The cross-entropy of the targets' tokens, and how many these are: of all, or row by row."""
     source, target = pairs
     target_in = jnp.concatenate([jnp.full_like(target[:, :1], START), target[:, :-1]], axis=1)
 
@@ -92,7 +96,8 @@ def _summed_loss(
     # A product as for the embedding, so that the gradient is not a scatter.
     right = jax.nn.one_hot(target, log_p.shape[-1], dtype=log_p.dtype)
     counted = (target != PAD).astype(log_p.dtype)
-    return -jnp.sum(log_p * right * counted[..., None]), jnp.sum(counted)
+    axes = (1, 2) if by_row else (0, 1, 2)
+    return -jnp.sum(log_p * right * counted[..., None], axes), jnp.sum(counted, axes[:-1])
 
 
 def train_learners(
@@ -189,15 +194,22 @@ def _step(
         for group, group_draws, group_keys in zip(groups, draws, keys, strict=True):
             rows = group_draws % jnp.asarray(group.source.shape[0], jnp.uint32)
             chosen = Seq2SeqPairs(group.source[rows], group.target[rows])
-            added = _summed_loss(model, chosen, group_keys)
+            added = summed_loss(model, chosen, group_keys)
             total, tokens = total + added[0], tokens + added[1]
         return total / tokens
 
     loss, gradient = jax.value_and_grad(loss_of)(state.model)
+    return apply_update(state, gradient, rate), loss
+
+
+def apply_update(
+    state: LearnerState, gradient: PyTree[Float[Array, "..."]], rate: Float[Array, ""]
+) -> LearnerState:
+    """One learner after a step of clipped Adam."""
     with jax.numpy_dtype_promotion("standard"):  # Adam raises floats to whole-number powers
         update, optimiser = _OPTIMISER.update(gradient, state.optimiser)
     model = jax.tree.map(lambda p, u: p - rate * u, state.model, update)
-    return LearnerState(model, optimiser, state.seeds, state.step + 1), loss
+    return LearnerState(model, optimiser, state.seeds, state.step + 1)
 
 
 def check_tokens(state: LearnerState, *rows: Int[np.ndarray, "pairs places"]) -> None:
