@@ -179,7 +179,7 @@ def train_group(
         len(conditions),
         checkpoints,
         blocks,
-        sizes=training.TransformerSizes(**plain(config.learner)),
+        sizes=learner_sizes(config),
         noise=noise,
     )
     name = f"{'own' if record is None else 'yoked'}-{seeds[0]}"
@@ -232,6 +232,17 @@ def yoked_records(run: "CoupledRun", own: list[str], yoked: list[str], seeds: in
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *records)
 
 
+def learner_sizes(config: DictConfig) -> Any:
+    """Of the learner's architecture: a Transformer's, or kernel-mini's configuration."""
+    from sigma_jax import kernel, training
+
+    if config.architecture == "transformer":
+        return training.TransformerSizes(**plain(config.learner))
+    if config.architecture == "looped":
+        return kernel.read_config(kernel.kernel_mini_directory())
+    raise ValueError(f"architecture must be transformer or looped; got {config.architecture!r}.")
+
+
 def make_recipe(config: DictConfig) -> Any:
     """The configured recipe of a block."""
     from sigma_jax import training
@@ -251,8 +262,8 @@ def estimate_cost(config: DictConfig) -> str:
     rows, probes = training.encode_task(task), make_probes(config, task)
     recipe = make_recipe(config)
     seeds = seed_groups(config)[0]
-    sizes = training.TransformerSizes(**plain(config.learner))
-    state = training.start_coupled(training.start_learners(task.vocabulary.size, seeds, sizes))
+    learners = training.start_learners(task.vocabulary.size, seeds, learner_sizes(config))
+    state = training.start_coupled(learners)
     couplings = training.stack_couplings([training.CONDITIONS["full"]] * len(seeds))
     seconds = []
     for _ in range(3):

@@ -262,11 +262,9 @@ def _coherence_figure(config: DictConfig, results: Results):
         panels[name] = (
             report.LearnerCurve(results.block_steps, np.asarray(trace.observed), "σ̃ observed"),
             report.LearnerCurve(results.block_steps, np.asarray(trace.sigma), "σ filtered"),
-            report.LearnerCurve(results.steps, results.measured_sigma(name), "σ̂ measured"),
+            report.LearnerCurve(results.steps, results.measured_sigma(name), "σ̂ measured", True),
         )
-    return report.learners_figure(
-        panels, "coherence", level=(config.thresholds.sigma_critical, "critical")
-    )
+    return report.learners_figure(panels, "coherence", level=config.thresholds.sigma_critical)
 
 
 def _signals_figure(results: Results):
@@ -280,6 +278,7 @@ def _signals_figure(results: Results):
             for name, trace in results.trace.items()
         },
         "signal",
+        lowest=-0.3,
     )
 
 

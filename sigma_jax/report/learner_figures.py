@@ -13,7 +13,6 @@ from .style import BLUE, GREEN, ORANGE, STYLE, VERMILION
 
 _GREY = "#9a9a9a"
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE)
-_MARKERS = ("", "", "o", "")
 _COLUMNS = 5
 
 
@@ -23,6 +22,8 @@ class LearnerCurve(NamedTuple):
     steps: Float[np.ndarray, " steps"]
     values: Float[np.ndarray, "seeds steps"]
     label: str
+    points: bool = False
+    """Whether the means are drawn as points, without the range."""
 
 
 def learners_figure(
@@ -31,13 +32,14 @@ def learners_figure(
     *,
     reference: LearnerCurve | None = None,
     marks: Mapping[str, float] | None = None,
-    level: tuple[float, str] | None = None,
+    level: float | None = None,
+    lowest: float = 0.0,
 ) -> Figure:
     """A panel for each condition: every curve's mean over the seeds, and their whole range.
 
     **Arguments:** `panels`, at most four curves by the condition's name; `reference`, a curve that
-    every panel has in grey; `marks`, a step by condition, drawn as a dotted line; `level`, a
-    height with its name.
+    every panel has in grey; `marks`, a step by condition, and `level`, a height, drawn as dotted
+    lines; `lowest`, where the axis begins, which ends at 1.
     """
     rows = -(-len(panels) // _COLUMNS)
     columns = min(_COLUMNS, len(panels))
@@ -45,22 +47,22 @@ def learners_figure(
         figure, axes = plt.subplots(
             rows,
             columns,
-            figsize=(2.9 * columns + 0.6, 2.7 * rows + 0.6),
+            figsize=(2.3 * columns + 0.6, 2.3 * rows + 0.7),
             sharex=True,
             sharey=True,
             squeeze=False,
         )
         for panel, (name, curves) in zip(axes.ravel(), panels.items(), strict=False):
             if reference is not None:
-                _curve(panel, reference, _GREY, "")
-            for curve, colour, marker in zip(curves, _COLOURS, _MARKERS, strict=False):
-                _curve(panel, curve, colour, marker)
+                _curve(panel, reference, _GREY)
+            for curve, colour in zip(curves, _COLOURS, strict=False):
+                _curve(panel, curve, colour)
             if level is not None:
-                panel.axhline(level[0], color=_GREY, linestyle=":", linewidth=1.2)
+                panel.axhline(level, color=_GREY, linestyle=":", linewidth=1.2)
             if marks is not None and np.isfinite(marks.get(name, np.inf)):
                 panel.axvline(marks[name], color="#444", linestyle=":", linewidth=1.2)
             panel.set_title(name)
-            panel.set_ylim(-0.03, 1.03)
+            panel.set_ylim(lowest - 0.03, 1.03)
         for panel in axes.ravel()[len(panels) :]:
             panel.set_visible(False)
         for panel in axes[:, 0]:
@@ -77,21 +79,15 @@ def learners_figure(
     return figure
 
 
-def _curve(panel: Axes, curve: LearnerCurve, colour: str, marker: str) -> None:
+def _curve(panel: Axes, curve: LearnerCurve, colour: str) -> None:
     """NaN are gaps."""
     known = np.isfinite(curve.values).any(axis=0)
     steps, values = curve.steps[known], curve.values[:, known]
     if not steps.size:
         return
-    panel.plot(
-        steps,
-        np.nanmean(values, axis=0),
-        color=colour,
-        label=curve.label,
-        marker=marker,
-        markersize=4,
-        linestyle="" if marker else "-",
-    )
-    if not marker:
+    style = {"linestyle": "", "marker": "o", "markersize": 4} if curve.points else {}
+    mean = np.nanmean(values, axis=0)
+    panel.plot(steps, mean, color=colour, label=curve.label, **style)
+    if not curve.points:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         panel.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)

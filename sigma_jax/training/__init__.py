@@ -54,6 +54,7 @@ from .kernel_training import (
     train,
     trained_model,
 )
+from .learner import Learner, make_learner
 from .learner_coupling import (
     CONDITIONS,
     YOKED,
@@ -63,6 +64,7 @@ from .learner_coupling import (
     stack_couplings,
     yoked_record,
 )
+from .looped_learner import LoopedLearner
 from .mixed_batches import MixedBatches
 from .seq2seq_data import END, PAD, START, Seq2SeqPairs, Vocabulary, encode_pairs
 from .seq2seq_decoding import exact_match, greedy_targets
@@ -97,7 +99,9 @@ __all__ = [
     "Dialogue",
     "DialogueBatches",
     "Leaks",
+    "Learner",
     "LearnerState",
+    "LoopedLearner",
     "Metrics",
     "MixedBatches",
     "Objective",
@@ -133,6 +137,7 @@ __all__ = [
     "greedy_targets",
     "load_training",
     "log_exit_distribution",
+    "make_learner",
     "make_signal_probes",
     "make_task",
     "make_tokenizer",

@@ -17,8 +17,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .._check import require_in
 from ..grammars import Grammar, Pair, tree_distances
+from .learner import Learner
 from .seq2seq_data import PAD, Seq2SeqPairs, Vocabulary
-from .transformer import Seq2SeqTransformer
 
 SIGNALS = ("gradient", "structure", "consistency")
 """GCA, RGA and AC, in the order of the fusion weights."""
@@ -110,7 +110,7 @@ def gradient_alignment(
     return jnp.clip(_correlation(compositional, training) - null, -1.0, 1.0)
 
 
-def structure_alignment(model: Seq2SeqTransformer, probes: SignalProbes) -> Float[Array, ""]:
+def structure_alignment(model: Learner, probes: SignalProbes) -> Float[Array, ""]:
     """RGA: Spearman's correlation of states' distances and trees' distances, beyond shared words.
 
     It is the partial rank correlation given how many words two sentences differ in, since states of
@@ -129,7 +129,7 @@ def structure_alignment(model: Seq2SeqTransformer, probes: SignalProbes) -> Floa
     return jnp.sum(ours * jnp.asarray(probes.structure, states.dtype))
 
 
-def paraphrase_consistency(model: Seq2SeqTransformer, probes: SignalProbes) -> Float[Array, ""]:
+def paraphrase_consistency(model: Learner, probes: SignalProbes) -> Float[Array, ""]:
     """AC: how much closer a sentence's state is to a paraphrase's than to a foil's.
 
     With p and f the mean cosines to paraphrases and to foils, which have the paraphrases' words in
@@ -140,7 +140,7 @@ def paraphrase_consistency(model: Seq2SeqTransformer, probes: SignalProbes) -> F
     """
     triples = len(probes.anchors)
     if not triples:
-        return jnp.zeros((), model.output.dtype)
+        return jnp.zeros((), model.dtype)
     sources = jnp.concatenate([probes.anchors, probes.paraphrases, probes.foils])
     anchors, paraphrases, foils = jnp.split(_centred(_mean_states(model, sources)), 3)
     close = jnp.mean(_cosines(anchors, paraphrases))
@@ -154,7 +154,7 @@ def shuffle_targets(pairs: Seq2SeqPairs) -> Seq2SeqPairs:
 
 
 def _mean_states(
-    model: Seq2SeqTransformer, sources: Int[ArrayLike, "sources places"]
+    model: Learner, sources: Int[ArrayLike, "sources places"]
 ) -> Float[Array, "sources width"]:
     def mean(source: Int[Array, " places"]) -> Float[Array, " width"]:
         states = model.encode(source)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._check import require_in
+from ..kernel import OuroConfig
 from ..schema import Thresholds
 from .coherence_filter import CoherenceNoise
 from .coherence_signals import SignalProbes
@@ -90,7 +91,7 @@ def start_run(
     checkpoints: int,
     blocks: int,
     *,
-    sizes: TransformerSizes = TransformerSizes(),
+    sizes: TransformerSizes | OuroConfig = TransformerSizes(),
     noise: CoherenceNoise = CoherenceNoise(),
 ) -> CoupledRun:
     """Untrained learners: every seed in every condition, the conditions one after the other.

@@ -217,7 +217,6 @@ def _train_blocks(state, couplings, record, pools, probes, recipe, noise, thresh
 class _Setting(NamedTuple):
     """What holds for the steps of a block."""
 
-    sigma: Array
     share: Array
     rate: Array
     factor: Array
@@ -241,7 +240,8 @@ def _block(
     learner = state.learners
     key = jax.random.fold_in(jax.random.key(learner.seeds), learner.step)
     dtype = state.weights.dtype
-    signals = _signals(learner, pools, probes, jax.random.fold_in(key, 1), recipe).astype(dtype)
+    for_signals = jax.random.split(key, 4)[3]
+    signals = _signals(learner, pools, probes, for_signals, recipe).astype(dtype)
     observed = fuse_signals(signals, state.weights)
     predicted = state.belief.state.sigma[0, 0, 0]
     belief = correct(state.belief, observed, noise)
@@ -253,7 +253,7 @@ def _block(
         reverse_dwell=recipe.reverse_dwell,
     )
     setting = _setting(belief, progress, given, coupling, recipe)
-    narrow = learner.model.output.dtype
+    narrow = learner.model.dtype
     narrowed = jax.tree.map(lambda value: value.astype(narrow), setting)
     learner, (task_loss, compositional_loss, had) = jax.lax.scan(
         lambda now, _: _step(now, pools, narrowed, recipe), learner, length=recipe.steps
@@ -297,7 +297,6 @@ def _setting(
     crystallised = chosen(own, given.crystallised)
     own_share = coupling.early_share + (coupling.late_share - coupling.early_share) * own
     return _Setting(
-        sigma=sigma,
         share=chosen(own_share, given.share),
         rate=recipe.learning_rate * (1.0 + coupling.rate_gain * alpha * crystallised),
         factor=1.0 + coupling.additive * (1.0 - sigma) + coupling.multiplicative * sigma,
@@ -353,12 +352,13 @@ def _step(
 ) -> tuple[LearnerState, tuple[Array, Array, Array]]:
     """One step of Adam on a batch of which the first rows are compositional."""
     key = jax.random.fold_in(jax.random.key(learner.seeds), learner.step)
-    for_rows, for_dropout, for_share = jax.random.split(key, 3)
+    # The fourth is the signals', at the first step of a block.
+    for_rows, for_dropout, for_share, _ = jax.random.split(key, 4)
     draws = jax.random.bits(for_rows, (recipe.batch,), jnp.uint32)
     keys = jax.random.split(for_dropout, recipe.batch)
     # As many whole pairs as the share asks for on average: its fraction is drawn.
     wanted = setting.share * recipe.batch + jax.random.uniform(for_share, dtype=setting.share.dtype)
-    is_comp = jnp.arange(recipe.batch) < jnp.floor(wanted)
+    is_comp = jnp.arange(recipe.batch, dtype=wanted.dtype) < jnp.floor(wanted)
     task, comp = (_remainders(draws, pool) for pool in pools)
     pairs = Seq2SeqPairs(
         *(

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from .._check import require_in
+from .learner import Learner
 from .seq2seq_data import END, PAD, START, Seq2SeqPairs
 from .seq2seq_training import LearnerState, check_tokens
-from .transformer import DecoderCache, Seq2SeqTransformer
 
 
 def greedy_targets(
@@ -68,12 +68,12 @@ def _decode_all(models, batches, longest):
 
 
 def _decode(
-    models: Seq2SeqTransformer, sources: Int[Array, "pairs source"], longest: int
+    models: Learner, sources: Int[Array, "pairs source"], longest: int
 ) -> Int[Array, "seeds pairs longest"]:
     caches = jax.vmap(lambda m: jax.vmap(lambda row: m.start_cache(row, longest))(sources))(models)
-    shape = (models.output.shape[0], sources.shape[0])
+    shape = (jax.tree.leaves(models)[0].shape[0], sources.shape[0])
 
-    def next_tokens(model: Seq2SeqTransformer, tokens, place, cache: DecoderCache):
+    def next_tokens(model: Learner, tokens, place, cache):
         logits, cache = jax.vmap(model.next_logits, (0, None, 0))(tokens, place, cache)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
 

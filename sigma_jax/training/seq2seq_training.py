@@ -11,8 +11,10 @@ import optax
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, Int, Key, PyTree
 
 from .._check import require_in
+from ..kernel import OuroConfig
+from .learner import Learner, make_learner
 from .seq2seq_data import PAD, START, Seq2SeqPairs
-from .transformer import Seq2SeqTransformer, TransformerSizes
+from .transformer import TransformerSizes
 
 _OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 """Adam without its rate, which every learner and step may have its own of."""
@@ -21,7 +23,7 @@ _OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 class LearnerState(NamedTuple):
     """Learners at one step of their training: arrays only, the first axis being the seeds'."""
 
-    model: Seq2SeqTransformer
+    model: Learner
     """The learners' parameters."""
     optimiser: PyTree
     """Adam's moments."""
@@ -34,14 +36,15 @@ class LearnerState(NamedTuple):
 def start_learners(
     vocabulary_size: int,
     seeds: Sequence[int],
-    sizes: TransformerSizes = TransformerSizes(),
+    sizes: TransformerSizes | OuroConfig = TransformerSizes(),
     *,
     dtype: DTypeLike = jnp.float32,
 ) -> LearnerState:
     """Untrained learners, one a seed.
 
     **Arguments:** `vocabulary_size`, special tokens included; `seeds`, different ones; `sizes` of
-    every learner; `dtype` of parameters and computation.
+    every learner: of a `Seq2SeqTransformer`, or the configuration of a `LoopedLearner`; `dtype` of
+    parameters and computation.
 
     **Raises** `ValueError` without a seed, or for one that comes twice or is not in [0, 2³¹).
     """
@@ -49,7 +52,7 @@ def start_learners(
         raise ValueError(f"seeds must be different, and at least one; got {list(seeds)}.")
     require_in("seeds", seeds, 0, 2**31 - 1)
 
-    models = [Seq2SeqTransformer(vocabulary_size, sizes, seed=seed, dtype=dtype) for seed in seeds]
+    models = [make_learner(vocabulary_size, sizes, seed=seed, dtype=dtype) for seed in seeds]
     model = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *models)
     return LearnerState(
         model=model,
@@ -60,7 +63,7 @@ def start_learners(
 
 
 def sequence_loss(
-    model: Seq2SeqTransformer,
+    model: Learner,
     source: Int[ArrayLike, "pairs source"],
     target: Int[ArrayLike, "pairs target"],
     *,
@@ -78,7 +81,7 @@ def sequence_loss(
 
 
 def summed_loss(
-    model: Seq2SeqTransformer,
+    model: Learner,
     pairs: Seq2SeqPairs,
     keys: Key[Array, " pairs"] | None,
     *,
@@ -137,7 +140,7 @@ def train_learners(
     if batch % length_groups:
         raise ValueError(f"batch must be a multiple of {length_groups} length_groups; got {batch}.")
     check_tokens(state, data.source, data.target)
-    dtype, seeds = state.model.output.dtype, state.seeds.size
+    dtype, seeds = state.model.dtype, state.seeds.size
     try:
         rates = np.broadcast_to(np.asarray(learning_rate), (seeds, steps))
     except ValueError:
@@ -189,7 +192,7 @@ def _step(
     draws = jax.random.bits(for_rows, (len(groups), batch // len(groups)), jnp.uint32)
     keys = jax.random.split(for_dropout, draws.shape)
 
-    def loss_of(model: Seq2SeqTransformer) -> Float[Array, ""]:
+    def loss_of(model: Learner) -> Float[Array, ""]:
         total, tokens = jnp.zeros((), rate.dtype), jnp.zeros((), rate.dtype)
         for group, group_draws, group_keys in zip(groups, draws, keys, strict=True):
             rows = group_draws % jnp.asarray(group.source.shape[0], jnp.uint32)
@@ -214,6 +217,6 @@ def apply_update(
 
 def check_tokens(state: LearnerState, *rows: Int[np.ndarray, "pairs places"]) -> None:
     """Raise ValueError unless every token of the rows is one that the learners know."""
-    known = state.model.output.shape[-1]
+    known = state.model.vocabulary_size
     for each in rows:
         require_in("a token", each, 0, known - 1)

@@ -56,5 +56,6 @@ def calibrate_fusion(
 def _project(weights: Float[Array, " 3"]) -> Float[Array, " 3"]:
     """The nearest weights that are not negative and sum to at most 1."""
     positive = jnp.maximum(weights, 0.0)
-    on_simplex = optax.projections.projection_simplex(weights)
+    with jax.numpy_dtype_promotion("standard"):  # Optax divides floats by whole numbers
+        on_simplex = optax.projections.projection_simplex(weights)
     return jnp.asarray(jnp.where(jnp.sum(positive) <= 1.0, positive, on_simplex))

@@ -109,6 +109,16 @@ class Seq2SeqTransformer(eqx.Module):
         self.output = _matrix(random, width, vocabulary_size, dtype)
         self.sizes = sizes
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the parameters and of all that is computed."""
+        return self.output.dtype
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens the learner knows."""
+        return self.output.shape[-1]
+
     def encode(self, source: Int[Array, " source"]) -> Float[Array, "source width"]:
         """The encoder's states, those of padding included; no other depends on padding."""
         return self._encode(source, self._kept(source.size, 0, None)[0])
