@@ -171,19 +171,10 @@ def train_group(
     from sigma_jax.schema import Thresholds
 
     recipe, noise = make_recipe(config), training.CoherenceNoise(**plain(config.noise))
+    run = start_group(config, task, seeds, conditions)
     checkpoints = config.steps // config.evaluate_every
     blocks = config.evaluate_every // config.recipe.steps
-    run = training.start_run(
-        task.vocabulary.size,
-        seeds,
-        len(conditions),
-        checkpoints,
-        blocks,
-        sizes=learner_sizes(config),
-        noise=noise,
-    )
-    name = f"{'own' if record is None else 'yoked'}-{seeds[0]}"
-    directory = Path(config.directory or output) / "checkpoints" / name
+    directory = _checkpoints(config, output, seeds, yoked=record is not None)
     identity = _identity(config, seeds, conditions)
     run = training.load_training(directory, run, identity) or run
     count = len(seeds) * len(conditions)
@@ -205,6 +196,51 @@ def train_group(
             training.save_training(directory, run, identity)
             bar.update(config.evaluate_every)
     return run
+
+
+def start_group(
+    config: DictConfig, task: "Task", seeds: list[int], conditions: list[str]
+) -> "CoupledRun":
+    """Untrained learners: the seeds in each of the conditions."""
+    from sigma_jax import training
+
+    return training.start_run(
+        task.vocabulary.size,
+        seeds,
+        len(conditions),
+        config.steps // config.evaluate_every,
+        config.evaluate_every // config.recipe.steps,
+        sizes=learner_sizes(config),
+        noise=training.CoherenceNoise(**plain(config.noise)),
+    )
+
+
+def load_group(
+    config: DictConfig,
+    task: "Task",
+    seeds: list[int],
+    conditions: list[str],
+    output: Path,
+    *,
+    yoked: bool,
+) -> "CoupledRun":
+    """The learners of a finished run's directory.
+
+    **Raises** `ValueError` if there are none, if they are of another configuration, or unfinished.
+    """
+    from sigma_jax import training
+
+    directory = _checkpoints(config, output, seeds, yoked=yoked)
+    like = start_group(config, task, seeds, conditions)
+    run = training.load_training(directory, like, _identity(config, seeds, conditions))
+    if run is None or run.step < config.steps:
+        raise ValueError(f"{directory} has no learners that are trained to the end.")
+    return run
+
+
+def _checkpoints(config: DictConfig, output: Path, seeds: list[int], *, yoked: bool) -> Path:
+    name = f"{'yoked' if yoked else 'own'}-{seeds[0]}"
+    return Path(config.directory or output) / "checkpoints" / name
 
 
 def couplings_now(config: DictConfig, conditions: list[str], seeds: int, step: int) -> Any:

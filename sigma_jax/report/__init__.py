@@ -4,6 +4,7 @@ from .._files import write_text, write_whole
 from .arrays import labelled_dataset, write_netcdf
 from .bridge_figures import drift_matrix_figure, fidelity_figure
 from .checks import Check, checks_table
+from .faculty_figures import Spoke, radar_figure, recovery_figure
 from .figures import (
     arc_figure,
     bifurcation_figure,
@@ -34,6 +35,7 @@ __all__ = [
     "LearnerCurve",
     "Mark",
     "Section",
+    "Spoke",
     "accuracy_figure",
     "arc_figure",
     "bifurcation_figure",
@@ -51,6 +53,8 @@ __all__ = [
     "loop_steps_figure",
     "measured_phases_figure",
     "phase_portrait_figure",
+    "radar_figure",
+    "recovery_figure",
     "render_page",
     "rollout_figure",
     "spectra_figure",
