@@ -83,7 +83,7 @@ class Trainer:
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.adam.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 def _cut(rows: Tensor) -> Tensor:
