@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WITHDRAWN = "full, withdrawn"
 """The full condition until `withdraw_at`, then plain training."""
-_POSITIVE = ("seeds", "steps", "evaluate_every", "probes")
+_POSITIVE = ("seeds", "steps", "evaluate_every", "probes", "recipe.steps")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -107,7 +107,7 @@ def chosen_conditions(config: DictConfig) -> tuple[list[str], list[str]]:
 def check_config(config: DictConfig) -> None:
     """Raise ValueError for counts that are out of range or do not fit each other."""
     for name in _POSITIVE:
-        value = config[name]
+        value = OmegaConf.select(config, name)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
     if config.steps % config.evaluate_every or config.evaluate_every % config.recipe.steps:
@@ -115,7 +115,10 @@ def check_config(config: DictConfig) -> None:
             f"steps, {config.steps}, must be a multiple of evaluate_every, "
             f"{config.evaluate_every}, and that of recipe.steps, {config.recipe.steps}."
         )
-    if config.withdraw_at % config.evaluate_every or not 0 < config.withdraw_at < config.steps:
+    own, _ = chosen_conditions(config)
+    if WITHDRAWN in own and (
+        config.withdraw_at % config.evaluate_every or not 0 < config.withdraw_at < config.steps
+    ):
         raise ValueError(
             f"withdraw_at must be a multiple of evaluate_every, {config.evaluate_every}, between 0 "
             f"and {config.steps}; got {config.withdraw_at}."
@@ -148,7 +151,7 @@ def make_probes(config: DictConfig, task: "Task") -> "SignalProbes":
 
 def seed_groups(config: DictConfig) -> list[list[int]]:
     """The seeds, in groups that are trained side by side."""
-    size = config.seeds_at_once or config.seeds
+    size = config.seeds if config.seeds_at_once is None else config.seeds_at_once
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"seeds_at_once must be a whole number of at least 1; got {size!r}.")
     seeds = range(config.first_seed, config.first_seed + config.seeds)

@@ -96,18 +96,21 @@ def difference(one: np.ndarray, other: np.ndarray) -> TestResult | None:
 def against(results: Results, other: str) -> dict[str, tuple[float, TestResult | None, float]]:
     """Every condition's mean test accuracy less another's, its test, and Holm's p-value.
 
-    Where all seeds differ by the same, most often by nothing, there is no test: p is 1 for no
-    difference.
+    Where all seeds differ by the same there is no t: p is then that of the signs, 2^(1 − seeds), or
+    1 for no difference.
     """
     base = results.final(other)
     names = [name for name in results.accuracy if name != other]
     tests = {name: difference(results.final(name), base) for name in names}
-    found = {name: test.p_value for name, test in tests.items() if test is not None}
-    adjusted = holm(np.array(list(found.values()))) if found else np.ones(0)
-    p_values = dict(zip(found, map(float, adjusted), strict=True))
+    means = {name: float((results.final(name) - base).mean()) for name in names}
+    by_signs = 2.0 ** (1 - len(base))
+    raw = [
+        test.p_value if test is not None else by_signs if means[name] else 1.0
+        for name, test in tests.items()
+    ]
+    adjusted = holm(np.array(raw)) if raw else ()
     return {
-        name: (float((results.final(name) - base).mean()), tests[name], p_values.get(name, 1.0))
-        for name in names
+        name: (means[name], tests[name], float(p)) for name, p in zip(names, adjusted, strict=True)
     }
 
 

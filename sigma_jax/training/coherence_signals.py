@@ -30,9 +30,11 @@ class SignalProbes(NamedTuple):
     sources: Int[np.ndarray, "probes source"]
     """Sentences whose states are compared with one another."""
     structure: Float[np.ndarray, " probe_pairs"]
-    """Ranks of their trees' edit distances, less what the words they share explain; of norm 1."""
-    surface: Float[np.ndarray, " probe_pairs"]
-    """Ranks of how many words they differ in, centred and of norm 1."""
+    """Ranks of their trees' edit distances, less what the surface explains; of norm 1."""
+    surface: Float[np.ndarray, "3 probe_pairs"]
+    """Ranks of how far two sentences are apart on their surface: in words, in words at their
+    places, and in length. Centred, and made orthonormal in this order; zero for what adds nothing.
+    """
     anchors: Int[np.ndarray, "triples source"]
     paraphrases: Int[np.ndarray, "triples source"]
     """Other sentences with the anchors' meaning; none if the language has no paraphrases."""
@@ -71,18 +73,18 @@ def make_signal_probes(
     order = random.permutation(len(different))
     chosen = [different[at].source for at in order[:probes]]
     upper = np.triu_indices(probes, 1)
-    counts = np.array([_word_counts(vocabulary, source) for source in chosen])
-    surface = np.abs(counts[:, None] - counts[None]).sum(axis=-1)[upper]
     structure = tree_distances([grammar.tree(source) for source in chosen])[upper]
-    surface_ranks = _standard_ranks(surface)
+    surface = _orthonormal(
+        [distances[upper] for distances in _surface_distances(vocabulary, chosen)]
+    )
     may_be = _speakable(vocabulary, allowed)
     found = _triples(grammar, [different[at] for at in order], triples, may_be, random)
     width = max(len(source.split()) for pair in (*found, chosen) for source in pair)
     rows = [_rows(vocabulary, [triple[at] for triple in found], width) for at in range(3)]
     return SignalProbes(
         sources=_rows(vocabulary, chosen, width),
-        structure=np.asarray(_without(_standard_ranks(structure), surface_ranks)),
-        surface=surface_ranks,
+        structure=np.asarray(_without(_standard_ranks(structure), surface)),
+        surface=surface,
         anchors=rows[0],
         paraphrases=rows[1],
         foils=rows[2],
@@ -111,11 +113,12 @@ def gradient_alignment(
 
 
 def structure_alignment(model: Learner, probes: SignalProbes) -> Float[Array, ""]:
-    """RGA: Spearman's correlation of states' distances and trees' distances, beyond shared words.
+    """RGA: Spearman's correlation of states' and trees' distances, beyond the sentences' surface.
 
-    It is the partial rank correlation given how many words two sentences differ in, since states of
-    sentences with the same words lie close before anything is learnt. States are the encoder's,
-    averaged over the words and centred; their distance is one minus their cosine.
+    It is the partial rank correlation given how far two sentences are apart in their words, in
+    their words at their places and in their length, since sentences with a like surface have like
+    states before anything is learnt. States are the encoder's, averaged over the words and centred;
+    their distance is one minus their cosine.
 
     Source: Σ-Model, Eq. 4; the partial correlation is ours.
     """
@@ -190,9 +193,9 @@ def _standardised(values: Array) -> Array:
     return centred / jnp.sqrt(jnp.maximum(jnp.sum(centred**2), jnp.finfo(centred.dtype).tiny))
 
 
-def _without(values: Array | np.ndarray, control: Array | np.ndarray) -> Array:
-    """What the control does not explain of the values, of norm 1; the control has norm 1."""
-    return _standardised(values - jnp.sum(values * control) * control)  # pyright: ignore[reportArgumentType]
+def _without(values: Array | np.ndarray, controls: Array | np.ndarray) -> Array:
+    """What orthonormal controls do not explain of the values, of norm 1."""
+    return _standardised(values - (controls @ values) @ controls)  # pyright: ignore[reportArgumentType]
 
 
 def _standard_ranks(values: np.ndarray) -> Float[np.ndarray, " values"]:
@@ -201,9 +204,31 @@ def _standard_ranks(values: np.ndarray) -> Float[np.ndarray, " values"]:
     return centred / max(np.sqrt(np.sum(centred**2)), np.finfo(float).tiny)
 
 
-def _word_counts(vocabulary: Vocabulary, source: str) -> Int[np.ndarray, " tokens"]:
-    numbers = [vocabulary.numbers[word] for word in source.split()]
-    return np.bincount(numbers, minlength=vocabulary.size)
+def _surface_distances(
+    vocabulary: Vocabulary, sources: Sequence[str]
+) -> list[Int[np.ndarray, "sources sources"]]:
+    """Between every two sentences: words that differ, words that differ at their places, length."""
+    width = max(len(source.split()) for source in sources)
+    rows = _rows(vocabulary, sources, width)
+    counts = np.stack([np.bincount(row[row != PAD], minlength=vocabulary.size) for row in rows])
+    lengths = (rows != PAD).sum(axis=1)
+    return [
+        np.abs(counts[:, None] - counts[None]).sum(axis=-1),
+        (rows[:, None] != rows[None]).sum(axis=-1),
+        np.abs(lengths[:, None] - lengths[None]),
+    ]
+
+
+def _orthonormal(distances: Sequence[np.ndarray]) -> Float[np.ndarray, "controls pairs"]:
+    """The ranks of each, less those before; zero where nothing is left."""
+    controls = np.zeros((len(distances), distances[0].size))
+    for at, each in enumerate(distances):
+        ranks = _standard_ranks(each)
+        left = ranks - (controls @ ranks) @ controls
+        size = np.sqrt(np.sum(left**2))
+        if size > 1e-6:
+            controls[at] = left / size
+    return controls
 
 
 def _rows(vocabulary: Vocabulary, sources: Sequence[str], width: int) -> Int[np.ndarray, "n w"]:

@@ -259,7 +259,11 @@ def _task(
     """`parts` are those after the first, of which the first is trained on as well."""
     vocabulary = Vocabulary.of((*train, *parts[0]))
     kept = [tuple(pair for pair in part if not vocabulary.unseen(pair)) for part in parts]
-    for part, pairs in zip(PARTS[1:], kept, strict=True):
+    for part, given, pairs in zip(PARTS[1:], parts, kept, strict=True):
+        if not given:
+            raise ValueError(
+                f"the {part} part has no sentence: make sizes.longest or sizes.train larger."
+            )
         if not pairs:
             raise ValueError(
                 f"every sentence of the {part} part has a word that training does not have: make "

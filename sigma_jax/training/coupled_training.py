@@ -119,7 +119,9 @@ def start_coupled(learners: LearnerState, noise: CoherenceNoise = CoherenceNoise
     def every(leaf: ArrayLike) -> Array:
         return jnp.broadcast_to(jnp.asarray(leaf), (count, *jnp.shape(leaf)))
 
-    belief = CoherenceBelief(initial_state(), jnp.asarray(noise.initial**2))
+    # Of a definite type, as training returns it: a weak one would compile the next call anew.
+    variance = jnp.asarray(noise.initial**2, jnp.result_type(float))
+    belief = CoherenceBelief(initial_state(), variance)
     return CoupledState(
         learners=learners,
         belief=jax.tree.map(every, belief),
@@ -142,7 +144,8 @@ def train_coupled(
     """Train every learner for as many more blocks as `record` has.
 
     A learner's batches and dropout depend on its seed and the step alone, so that one seed in two
-    conditions has the same draws, and training in several calls gives the same bits as in one.
+    conditions has the same draws, and training in several calls gives the same bits as in one, if
+    each is of two blocks or more (a single block is compiled, and so rounded, otherwise).
     Learners are spread over the devices that there are, if these divide their number.
 
     **Arguments:** `couplings`, one a learner (`stack_couplings`); `record`, [learners, blocks],

@@ -58,4 +58,5 @@ def _project(weights: Float[Array, " 3"]) -> Float[Array, " 3"]:
     positive = jnp.maximum(weights, 0.0)
     with jax.numpy_dtype_promotion("standard"):  # Optax divides floats by whole numbers
         on_simplex = optax.projections.projection_simplex(weights)
-    return jnp.asarray(jnp.where(jnp.sum(positive) <= 1.0, positive, on_simplex))
+    on_simplex = jnp.asarray(on_simplex, weights.dtype)
+    return jnp.where(jnp.sum(positive) <= 1.0, positive, on_simplex)

@@ -112,6 +112,49 @@ def test_the_machine_agrees_with_a_restatement(seed, dwell, reverse_dwell, start
     assert np.abs(np.diff([start, *found])).max() <= 1
 
 
+@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 3), st.integers(0, 5))
+def test_a_machine_advanced_sample_by_sample_is_the_one_that_follows(
+    seed, dwell, reverse_dwell, start
+):
+    """Online and in one go, for two agents at once."""
+    rng = np.random.default_rng(seed)
+    both = schema.Margins(*jnp.asarray(rng.standard_normal((2, 30, 2, 5)) + 0.3))
+    options = {"dwell": dwell, "reverse_dwell": reverse_dwell}
+    progress, phases = schema.start_phases((2,), phase=start), []
+    for at in range(30):
+        sample = jax.tree.map(lambda leaf, at=at: leaf[at], both)
+        progress = _advance(progress, sample, **options)
+        phases.append(progress.phase)
+    followed = schema.follow_phases(both, start=start, **options)
+    np.testing.assert_array_equal(phases, followed)
+
+
+_advance = jax.jit(schema.advance_phase, static_argnames=("dwell", "reverse_dwell"))
+
+
+def test_what_a_machine_has_counted_goes_with_it():
+    progress = schema.start_phases()
+    triggered = schema.Margins(jnp.ones(5), -jnp.ones(5))
+    counted = schema.advance_phase(progress, triggered, dwell=2)
+    assert (int(counted.phase), int(counted.risen), int(counted.fallen)) == (0, 1, 0)
+    moved = schema.advance_phase(counted, triggered, dwell=2)
+    assert (int(moved.phase), int(moved.risen), int(moved.fallen)) == (1, 0, 0)
+    lost = schema.Margins(-jnp.ones(5), jnp.ones(5))
+    interrupted = schema.advance_phase(counted, lost, dwell=2)
+    assert (int(interrupted.phase), int(interrupted.risen)) == (0, 0)
+    falling = schema.advance_phase(moved, lost, reverse_dwell=2)
+    assert (int(falling.phase), int(falling.fallen)) == (1, 1)
+
+
+def test_machines_start_in_any_shape_and_phase():
+    progress = schema.start_phases((3, 2), phase=4)
+    np.testing.assert_array_equal(progress.phase, np.full((3, 2), 4))
+    np.testing.assert_array_equal(progress.risen, np.zeros((3, 2)))
+    for phase in (-1, 6):
+        with pytest.raises(ValueError, match=f"start must be a phase from 0 to 5; got {phase}"):
+            schema.start_phases(phase=phase)
+
+
 def test_transitions_are_listed_with_their_times():
     found = schema.transitions(np.arange(5.0), np.array([0, 1, 1, 2, 1]))
     assert found == [(1.0, 0, 1), (3.0, 1, 2), (4.0, 2, 1)]
