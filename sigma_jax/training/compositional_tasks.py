@@ -100,6 +100,8 @@ class TaskSizes(NamedTuple):
     """At most: drawn from all that the split tests."""
     longest: int | None = None
     """Sentences whose target has more words are left out everywhere; None for no limit."""
+    longest_source: int | None = None
+    """The same for the words of a source."""
     train: int = 4_000
     """Of the languages that are sampled (PCFG-SET, COGS-like); SCAN has what it has."""
 
@@ -128,8 +130,9 @@ def make_task(name: str, sizes: TaskSizes = TaskSizes(), *, seed: int = 0) -> Ta
         raise ValueError(f"task must be one of {', '.join(makers)}; got {name!r}.")
     for field in ("compositional", "calibration", "familiar", "test", "train"):
         require_in(f"sizes.{field}", getattr(sizes, field), 1)
-    if sizes.longest is not None:
-        require_in("sizes.longest", sizes.longest, 1)
+    for field in ("longest", "longest_source"):
+        if getattr(sizes, field) is not None:
+            require_in(f"sizes.{field}", getattr(sizes, field), 1)
     return makers[name](name, sizes, np.random.default_rng([seed, *name.encode()]))
 
 
@@ -232,9 +235,7 @@ def _with_probes(
     test = _shuffled(_short(split.test, sizes), random)[: sizes.test]
 
     def allowed(source: str) -> bool:
-        if forbids(source):
-            return False
-        return sizes.longest is None or len(grammar.meaning(source).split()) <= sizes.longest
+        return not forbids(source) and _fits(Pair(source, grammar.meaning(source)), sizes)
 
     found = probes(
         grammar,
@@ -280,9 +281,12 @@ def _task(
 
 
 def _short(pairs: Sequence[Pair], sizes: TaskSizes) -> tuple[Pair, ...]:
-    if sizes.longest is None:
-        return tuple(pairs)
-    return tuple(pair for pair in pairs if len(pair.target.split()) <= sizes.longest)
+    return tuple(pair for pair in pairs if _fits(pair, sizes))
+
+
+def _fits(pair: Pair, sizes: TaskSizes) -> bool:
+    limits = (pair.source, sizes.longest_source), (pair.target, sizes.longest)
+    return all(limit is None or len(text.split()) <= limit for text, limit in limits)
 
 
 def _shuffled(pairs: Sequence[Pair], random: np.random.Generator) -> tuple[Pair, ...]:

@@ -321,7 +321,7 @@ def test_conditions_are_compared_with_the_baseline_in_pairs():
         name: float(scipy.stats.ttest_rel(values, BASE).pvalue)
         for name, values in (("full", BETTER), ("additive", slightly))
     }
-    for name, factor, mean in (("full", 2, 0.45), ("additive", 1, 0.05)):
+    for name, factor, mean in (("full", 3, 0.45), ("additive", 2, 0.05)):
         difference, test, adjusted = found[name]
         assert difference == pytest.approx(mean)
         assert test is not None
@@ -329,6 +329,11 @@ def test_conditions_are_compared_with_the_baseline_in_pairs():
         assert adjusted == pytest.approx(min(1.0, factor * p[name]), rel=1e-9)
     assert p["full"] < p["additive"]
     assert found["same"] == (0.0, None, 1.0)
+    # Alike in every seed there is no t: four equal signs have a chance of 1 in 8.
+    quarters = [0.25, 0.5, 0.125, 0.25]
+    level = made_up({"baseline": quarters, "full": [value + 0.25 for value in quarters]})
+    difference, test, adjusted = train_results.against(level, "baseline")["full"]
+    assert (difference, test, adjusted) == (pytest.approx(0.25), None, 0.125)
 
 
 def test_what_is_retained_after_withdrawal():
