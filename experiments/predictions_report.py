@@ -1,6 +1,8 @@
 """What `experiments.predictions` writes: a table, a summary, and a page with a figure each."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -8,13 +10,35 @@ from omegaconf import DictConfig, OmegaConf
 import sigma_jax
 from experiments.arc import write_summary
 from sigma_jax import report
-from sigma_jax.predictions import Prediction, Verdict
+from sigma_jax.predictions import Registration, Verdict
 
 Verdicts = dict[str, tuple[Verdict, ...]]
 
 
+class Wording(NamedTuple):
+    """What the page says besides its results."""
+
+    title: str
+    introduction: str
+    footer: str
+
+
+def simulated_wording(config: DictConfig) -> Wording:
+    """For verdicts on simulated learners."""
+    return Wording(
+        "The predictions of the Σ-Model and their verdicts",
+        "Simulated learners obey the model's own equations, with rates that differ between "
+        "learners and with process noise; verdicts say whether the model bears its predictions "
+        "out, not whether networks do. Rows marked published data use the published pilot. Every "
+        "test was also run on data without the effect: its false positives are counted at the "
+        "level .05, whatever level the verdict uses.",
+        f"sigma_jax {sigma_jax.__version__}; command: python -m experiments.predictions; seed "
+        f"{config.seed}, n = {config.n} a condition, {config.null_studies} null studies a test.",
+    )
+
+
 def make_checks(verdicts: Verdicts) -> list[report.Check]:
-    """That no repaired test rejects on null data more often than it may (99 % interval).
+    """That no test that counts rejects on null data more often than it may (99 % interval).
 
     Less often is allowed: a test that asks for several things at once is conservative.
     """
@@ -27,7 +51,7 @@ def make_checks(verdicts: Verdicts) -> list[report.Check]:
         )
         for name, tests in verdicts.items()
         for v in tests
-        if v.version == "repaired"
+        if v.version in ("repaired", "trained learners")
     ]
 
 
@@ -81,10 +105,11 @@ def _cells(v: Verdict) -> list[str]:
 
 def write_report(
     config: DictConfig,
-    chosen: dict[str, Prediction],
+    chosen: Mapping[str, Registration],
     verdicts: Verdicts,
     checks: list[report.Check],
     output: Path,
+    wording: Wording,
 ) -> None:
     """Write every output file, each whole or not at all; the page comes last."""
     table = pd.DataFrame(
@@ -102,17 +127,7 @@ def write_report(
     write_summary(output / "summary.json", summary)
     sections = [_overview(chosen, verdicts)]
     sections += [_section(chosen[name], tests) for name, tests in verdicts.items()]
-    page = report.render_page(
-        "The predictions of the Σ-Model and their verdicts",
-        "Simulated learners obey the model's own equations, with rates that differ between "
-        "learners and with process noise; verdicts say whether the model bears its predictions "
-        "out, not whether networks do. Rows marked published data use the published pilot. Every "
-        "test was also run on data without the effect: its false positives are counted at the "
-        "level .05, whatever level the verdict uses.",
-        sections,
-        f"sigma_jax {sigma_jax.__version__}; command: python -m experiments.predictions; seed "
-        f"{config.seed}, n = {config.n} a condition, {config.null_studies} null studies a test.",
-    )
+    page = report.render_page(wording.title, wording.introduction, sections, wording.footer)
     report.write_text(output / "report.html", page)
 
 
@@ -140,7 +155,7 @@ def _finite(value: float) -> float | None:
     return float(value) if abs(value) != float("inf") else None
 
 
-def _overview(chosen: dict[str, Prediction], verdicts: Verdicts) -> report.Section:
+def _overview(chosen: Mapping[str, Registration], verdicts: Verdicts) -> report.Section:
     counts = {
         outcome: sum(tests[-1].outcome == outcome for tests in verdicts.values())
         for outcome in ("supported", "refuted", "not testable here")
@@ -162,11 +177,11 @@ def _overview(chosen: dict[str, Prediction], verdicts: Verdicts) -> report.Secti
     return report.Section("Verdicts", paragraph, table=(columns, rows))
 
 
-def _section(prediction: Prediction, tests: tuple[Verdict, ...]) -> report.Section:
+def _section(prediction: Registration, tests: tuple[Verdict, ...]) -> report.Section:
     reasons = " ".join(f"{v.version.capitalize()}: {v.outcome}. {v.reason}" for v in tests)
     paragraph = (
         f"Claim: {prediction.claim} H0: {prediction.null}. H1: {prediction.alternative}. "
-        f"Simulated: {prediction.simulation} {reasons}"
+        f"Learners: {prediction.simulation} {reasons}"
     )
     rows = [
         ["statistic", prediction.statistic],

@@ -84,6 +84,14 @@ def conclusion(results: Results) -> list[str]:
             f"σ̃ and σ̂ over all learners at the end: Spearman's ρ = {found.estimate:.2f} "
             f"[{found.low:.2f}, {found.high:.2f}] (the earlier paper expects at least 0.7)."
         )
+    if "full" in results.accuracy:
+        observed = results.observed_sigma("full")[:, -1].mean()
+        measured = results.measured_sigma("full")[:, -1]
+        if np.isfinite(measured).any():
+            sentences.append(
+                f"In the full condition σ̃ ends at {observed:.2f} where σ̂ is "
+                f"{np.nanmean(measured):.2f}, with calibrated weights."
+            )
     return [sentence for sentence in sentences if sentence]
 
 

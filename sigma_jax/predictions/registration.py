@@ -37,9 +37,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one test of a prediction found, on simulated data unless `source` says otherwise."""
+    """What one test of a prediction found, on simulated data unless `version` says otherwise."""
 
-    version: Literal["as registered", "repaired", "published data"]
+    version: Literal["as registered", "repaired", "published data", "trained learners"]
     outcome: Outcome
     reason: str
     """One or two sentences: why this outcome, in plain words."""
@@ -66,8 +66,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One prediction, as registered: everything that is fixed before any data are seen."""
+class Registration:
+    """A prediction as registered: everything that is fixed before any data are seen."""
 
     name: str
     """P1 to P9, M1, H6.1 to H6.3."""
@@ -83,8 +83,14 @@ class Prediction:
     """Power of the registered test at its planned n, at its own alpha and effect; 0 if it
     cannot work at all."""
     simulation: str
-    """What is simulated to test it."""
+    """What is simulated, or trained, to test it."""
     falsified_if: str
+
+
+@dataclass(frozen=True)
+class Prediction(Registration):
+    """A prediction and its tests on simulated learners and published data."""
+
     tests: Callable[[Key[Array, ""], "Study"], tuple[Verdict, ...]]
     """The tests: as registered first, then the repaired one."""
 
