@@ -54,7 +54,7 @@ class Peer(nn.Module):
         return self.output(states)
 
     def _embedded(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens) * self.scale + self.positions[: tokens.shape[1]]  # pyright: ignore
+        x = self.embedding(tokens) * self.scale + self.positions[: tokens.shape[1]]
         return self.dropout(x)
 
 
