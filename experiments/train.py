@@ -195,6 +195,7 @@ def train_group(
                 recipe=recipe,
                 noise=noise,
                 thresholds=Thresholds(**plain(config.thresholds)),
+                at_once=config.learners_at_once,
             )
             training.save_training(directory, run, identity)
             bar.update(config.evaluate_every)
@@ -308,7 +309,13 @@ def estimate_cost(config: DictConfig) -> str:
     for _ in range(3):
         started = time.perf_counter()
         state, trace = training.train_coupled(
-            state, rows.pools, probes, couplings, training.no_record(len(seeds), 1), recipe=recipe
+            state,
+            rows.pools,
+            probes,
+            couplings,
+            training.no_record(len(seeds), 1),
+            recipe=recipe,
+            at_once=config.learners_at_once,
         )
         jax.block_until_ready(trace)
         seconds.append(time.perf_counter() - started)

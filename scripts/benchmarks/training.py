@@ -61,7 +61,13 @@ def throughput(name: str) -> Iterator[dict]:
 def _plain(task, pairs, sizes, batch: int, seeds: int, steps: int) -> Callable:
     state = training.start_learners(task.vocabulary.size, range(seeds), sizes)
     return lambda: training.train_learners(
-        state, pairs, steps=steps, batch=batch, learning_rate=1e-3, length_groups=4
+        state,
+        pairs,
+        steps=steps,
+        batch=batch,
+        learning_rate=1e-3,
+        length_groups=4,
+        seeds_at_once=1,
     )
 
 

@@ -148,7 +148,7 @@ def _run(
         sizes=study.learner,
     )
     while run.checkpoints_done < study.checkpoints:
-        run = advance_run(run, rows, probes, couplings, record, recipe=recipe)
+        run = advance_run(run, rows, probes, couplings, record, recipe=recipe, at_once=1)
     return run
 
 

@@ -148,6 +148,7 @@ def trained(
         steps=study.steps if steps is None else steps,
         batch=study.batch,
         learning_rate=study.learning_rate if learning_rate is None else learning_rate,
+        seeds_at_once=1,
     )[0]
 
 

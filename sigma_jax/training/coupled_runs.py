@@ -126,11 +126,12 @@ def advance_run(
     noise: CoherenceNoise = CoherenceNoise(),
     thresholds: Thresholds = Thresholds(),
     batch: int = 256,
+    at_once: int | None = None,
 ) -> CoupledRun:
     """Train to the next checkpoint, measure there, and calibrate where σ̃ and σ̂ differ.
 
     **Arguments:** `couplings` until that checkpoint, one a learner; `record` of the whole run;
-    `batch`, pairs decoded at once.
+    `batch`, pairs decoded at once; `at_once`, learners trained at once, as for `train_coupled`.
 
     **Raises** `ValueError` if the run has no further checkpoint, and as `train_coupled` does.
     """
@@ -148,6 +149,7 @@ def advance_run(
         recipe=recipe,
         noise=noise,
         thresholds=thresholds,
+        at_once=at_once,
     )
     whole = jax.tree.map(lambda old, new: old.at[:, now].set(new), run.trace, trace)
     measured = jnp.stack([_accuracy(state, getattr(rows, p), batch) for p in MEASURED], axis=-1)

@@ -24,6 +24,7 @@ from ..schema import (
     sigma_model,
     start_phases,
 )
+from ..solvers import in_batches
 from .coherence_filter import CoherenceBelief, CoherenceNoise, correct, forecast
 from .coherence_signals import (
     SignalProbes,
@@ -140,16 +141,18 @@ def train_coupled(
     recipe: BlockRecipe = BlockRecipe(),
     noise: CoherenceNoise = CoherenceNoise(),
     thresholds: Thresholds = Thresholds(),
+    at_once: int | None = None,
 ) -> tuple[CoupledState, BlockTrace]:
     """Train every learner for as many more blocks as `record` has.
 
     A learner's batches and dropout depend on its seed and the step alone, so that one seed in two
     conditions has the same draws, and training in several calls gives the same bits as in one, if
     each is of two blocks or more (a single block is compiled, and so rounded, otherwise).
-    Learners are spread over the devices that there are, if these divide their number.
+    Learners are spread over all devices.
 
     **Arguments:** `couplings`, one a learner (`stack_couplings`); `record`, [learners, blocks],
-    which only yoked learners follow.
+    which only yoked learners follow; `at_once`, how many learners a device takes a step of
+    together, all of its own by default: fewer need less memory, and on a CPU are quicker.
 
     **Raises** `ValueError` for a recipe out of range, pools or shapes that do not fit, a token that
     the learners do not know; and if a loss is not finite, naming the seeds.
@@ -167,9 +170,11 @@ def train_coupled(
     for pool in pools:
         check_tokens(state.learners, pool.source, pool.target)
     pools = pad_pools(pools)
-    spread = functools.partial(jax.device_put, device=_over_devices(learners))
-    args = jax.tree.map(spread, (state, couplings, record))
-    state, trace = _train_blocks(*args, pools, probes, recipe, noise, thresholds)
+    if at_once is not None:
+        require_in("at_once", at_once, 1)
+    learning = state, couplings, record
+    batch_size = learners if at_once is None else at_once
+    state, trace = _train_blocks(learning, (pools, probes), recipe, noise, thresholds, batch_size)
     lost = ~np.isfinite(np.asarray(trace.task_loss)).all(axis=1)
     if lost.any():
         raise ValueError(
@@ -195,26 +200,18 @@ def pad_pools(pools: Pools) -> Pools:
     return Pools(*(Seq2SeqPairs(*map(padded, pool, widths)) for pool in pools))
 
 
-def _over_devices(learners: int) -> jax.sharding.Sharding:
-    """The learners' axis over all devices if they divide it, else over one."""
-    devices = jax.devices()
-    count = len(devices) if learners % len(devices) == 0 else 1
-    mesh = jax.sharding.Mesh(np.asarray(devices[:count]), ("learners",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("learners"))
-
-
-@functools.partial(jax.jit, static_argnames=("recipe", "noise"))
-def _train_blocks(state, couplings, record, pools, probes, recipe, noise, thresholds):
+@functools.partial(jax.jit, static_argnames=("recipe", "noise", "batch_size"))
+def _train_blocks(learning, shared, recipe, noise, thresholds, batch_size):
     model = sigma_model(recipe.variant)
-    pools, probes = jax.tree.map(jnp.asarray, (pools, probes))
+    pools, probes = jax.tree.map(jnp.asarray, shared)
 
-    def train_one(state, coupling, record):
+    def train_one(state: CoupledState, coupling: Coupling, record: Record):
         def block(state: CoupledState, given: Record):
             return _block(state, given, coupling, pools, probes, model, recipe, noise, thresholds)
 
         return jax.lax.scan(block, state, record)
 
-    return jax.vmap(train_one)(state, couplings, record)
+    return in_batches(lambda batch: jax.vmap(train_one)(*batch), learning, batch_size)
 
 
 class _Setting(NamedTuple):

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float, Int, Key, PyTree
 
 from .._check import require_in
 from ..kernel import OuroConfig
+from ..solvers import in_batches
 from .learner import Learner, make_learner
 from .seq2seq_data import PAD, START, Seq2SeqPairs
 from .transformer import TransformerSizes
@@ -122,8 +123,9 @@ def train_learners(
     **Arguments:** `batch`, pairs a step; `learning_rate`, one number, or an array that broadcasts
     to [seeds, steps]; `length_groups`, a number of equal groups, by the length of their targets, of
     which every batch has equally many pairs: less padding to compute, for a longer compilation;
-    `seeds_at_once`, how many learners take a step together, all by default: one at a time has the
-    bits that it has alone, and fewer need less memory.
+    `seeds_at_once`, how many learners a device takes a step of together, all of its own by default:
+    one at a time has the bits that it has alone, fewer need less memory, and on a CPU one is
+    quickest. Learners are spread over all devices.
 
     **Returns** the state, and every step's loss before the step.
 
@@ -174,13 +176,10 @@ def _by_length(data: Seq2SeqPairs, groups: int) -> tuple[Seq2SeqPairs, ...]:
 
 @functools.partial(jax.jit, static_argnames=("batch", "at_once"))
 def _train(state, groups, rates, batch, at_once):
-    def train_one(state_and_rates):
-        state, rates = state_and_rates
+    def train_one(state, rates):
         return jax.lax.scan(lambda now, rate: _step(now, groups, rate, batch), state, rates)
 
-    if at_once >= rates.shape[0]:
-        return jax.vmap(train_one)((state, rates))
-    return jax.lax.map(train_one, (state, rates), batch_size=at_once)
+    return in_batches(lambda some: jax.vmap(train_one)(*some), (state, rates), at_once)
 
 
 def _step(
