@@ -2,8 +2,8 @@
 
 import functools
 import multiprocessing
-import resource
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -143,7 +143,12 @@ def _measure(name: str, seeds: int, answers) -> None:
     task, encoded = _task(longest)
     state = training.start_learners(task.vocabulary.size, range(seeds), sizes)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((state.model, state.optimiser)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _kilobytes("VmRSS")
     jax.block_until_ready(_plain(task, encoded.pools.task, sizes, batch, seeds, 2)())
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    answers.put((used / 1024, held / 2**20))
+    answers.put(((_kilobytes("VmHWM") - before) / 1024, held / 2**20))
+
+
+def _kilobytes(field: str) -> int:
+    """Of this process, by Linux; `resource` would count the parent's before the start as well."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])

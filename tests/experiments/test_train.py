@@ -198,7 +198,7 @@ def test_an_estimate_says_what_the_whole_would_cost(monkeypatch):
     """With steps that take 25 ms, the first block 200 ms more, as if it were compiled."""
     pauses = [0.25, 0.05, 0.05]
 
-    def slowly(state, pools, probes, couplings, record, *, recipe):
+    def slowly(state, pools, probes, couplings, record, *, recipe, at_once):
         assert record.sigma.shape == (1, 1)
         time.sleep(pauses.pop(0))
         return state, np.zeros(1)
