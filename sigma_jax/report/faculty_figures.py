@@ -36,7 +36,11 @@ def radar_figure(spokes: Sequence[Spoke]) -> Figure:
         panel.tick_params(axis="y", labelsize=9, labelcolor="#666")
         panel.set_xticks(angles)
         panel.set_xticklabels([spoke.label for spoke in spokes])
-        panel.tick_params(axis="x", pad=16)
+        panel.tick_params(axis="x", pad=6)
+        # Beside the rim, not across it.
+        for label, angle in zip(panel.get_xticklabels(), angles, strict=True):
+            side = round(float(np.sin(angle)), 6)
+            label.set_horizontalalignment("left" if side > 0 else "right" if side < 0 else "center")
         known = [
             (angle, s.score) for angle, s in zip(angles, spokes, strict=True) if s.score is not None
         ]
