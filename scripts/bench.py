@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.launch import prepare
 
-NAMES = ("schema", "stability", "vm", "kernel", "bridge", "training")
+NAMES = ("schema", "stability", "vm", "kernel", "bridge", "training", "runtime")
 
 
 def main() -> int:

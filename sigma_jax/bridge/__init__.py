@@ -6,6 +6,7 @@ from .abi_fitting import ABITraining, start_abi_training, train_abi
 from .alignment import aligned_abi
 from .capacity import Capacity, CapacityState
 from .certified_loop import LoopCanary, LoopStep, calibrate_canary, certified_step, fit_canary
+from .chat_endpoint import ChatEndpoint, ChatReply
 from .drift_matrices import DriftMatrix, drift_matrix
 from .endpoints import OllamaEndpoint, OpenAIEndpoint
 from .extractive import OfflineProvider
@@ -29,6 +30,8 @@ __all__ = [
     "ABITraining",
     "Capacity",
     "CapacityState",
+    "ChatEndpoint",
+    "ChatReply",
     "DriftMatrix",
     "Failure",
     "Fidelity",

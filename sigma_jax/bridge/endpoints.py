@@ -5,13 +5,15 @@ import json
 import os
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from .._check import require_in
 from .http_posts import HTTPPosts
 from .requests import Failure, ProviderError, Reply, Request
+
+_T = TypeVar("_T")
 
 
 class Endpoint(abc.ABC):
@@ -53,7 +55,7 @@ class Endpoint(abc.ABC):
         require_in("largest", largest, 1)
         require_in("retries", retries, 0)
         self.name, self.model = name, model
-        self._key_variable, self._clock = key_variable, clock
+        self._key_variable, self._clock, self._largest = key_variable, clock, largest
         self._posts = HTTPPosts(
             name,
             _server(url),
@@ -72,7 +74,8 @@ class Endpoint(abc.ABC):
         began = self._clock()
         key = self._key()
         body = json.dumps(self._body(request.prompt, request)).encode()
-        text = self._read(self._posts.post(self._path, body, key))
+        reply = self._posts.post(self._path, body, key)
+        text = self._read(reply, lambda value: as_text(self._text(value)))
         return Reply(
             text=text,
             provider=self.name,
@@ -113,18 +116,14 @@ class Endpoint(abc.ABC):
             raise ProviderError(self.name, Failure.NO_KEY, what)
         return key
 
-    def _read(self, body: bytes) -> str:
+    def _read(self, body: bytes, read: Callable[[Any], _T]) -> _T:
+        """What `read` finds in JSON; it raises as indexing does if that is not there."""
         try:
-            text = self._text(json.loads(body))
-            if text is None:  # as some servers say that they have nothing to say
-                return ""
-            if not isinstance(text, str):
-                raise TypeError
-            text.encode()  # half of a surrogate pair is JSON, and no text
-        except (ValueError, LookupError, TypeError, RecursionError):  # the last: lists in lists
+            return read(json.loads(body))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            # The last for lists in lists in lists.
             what = f"the reply is not one of {self._path}: {body[:200]!r}."
             raise ProviderError(self.name, Failure.GARBAGE, what) from None
-        return text
 
 
 class OpenAIEndpoint(Endpoint):
@@ -133,12 +132,21 @@ class OpenAIEndpoint(Endpoint):
     _path = "/v1/chat/completions"
 
     def _body(self, prompt: str, request: Request) -> dict[str, Any]:
+        return self._chat((("user", prompt),), request.max_tokens, request.seed, 0.0)
+
+    def _chat(
+        self,
+        messages: Sequence[tuple[str, str]],
+        max_tokens: int,
+        seed: int,
+        temperature: float,
+    ) -> dict[str, Any]:
         return {
             "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": request.max_tokens,
-            "temperature": 0,
-            "seed": request.seed,
+            "messages": [{"role": role, "content": content} for role, content in messages],
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
             "stream": False,
         }
 
@@ -162,6 +170,20 @@ class OllamaEndpoint(Endpoint):
 
     def _text(self, reply: Any) -> Any:
         return reply["message"]["content"]
+
+
+def as_text(value: Any) -> str:
+    """A text as JSON has it; null is the empty one, as some servers say that they say nothing.
+
+    **Raises** `TypeError` for anything else, `ValueError` for half of a surrogate pair, which is
+    JSON and no text.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"a text is wanted; got {value!r}")
+    value.encode()
+    return value
 
 
 def _server(url: str) -> str:

@@ -1,8 +1,10 @@
 """POST of JSON to a server that may do anything: bounded in time, size and number of tries."""
 
+import contextlib
 import email.utils
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import httpcore
 
@@ -13,9 +15,13 @@ FIRST_PAUSE = 0.25
 """Seconds before the second try; each further pause is twice the one before."""
 LONGEST_REST = 86_400.0
 """Of what a server asks in Retry-After, a day is believed."""
+FRAMING = 16
+"""How many times longer than what it says a stream may be: it wraps each token."""
 
 _MAY_PASS = (Failure.UNREACHABLE, Failure.SERVER)
 _SHOWN = 200
+_JSON, _EVENTS = "application/json", "text/event-stream"
+_T = TypeVar("_T")
 
 
 class HTTPPosts:
@@ -60,20 +66,55 @@ class HTTPPosts:
         **Raises** `ProviderError`, with every `Failure` that a server can cause.
         """
         deadline = Deadline(self._timeout, self._clock)
+
+        def whole() -> bytes:
+            parts = self._parts(path, body, key, deadline, _JSON, self._largest)
+            return b"".join(parts)
+
+        return self._tried(whole, deadline)
+
+    def stream(
+        self, path: str, body: bytes, key: str | None = None
+    ) -> Generator[bytes, None, None]:
+        """The body of the reply, part by part as it comes; at most `FRAMING` times `largest`.
+
+        Nothing is posted before the first part is asked for, and nothing tried again after it has
+        come. The time that the reader takes between parts counts. Closing the generator closes the
+        connection.
+
+        **Raises** `ProviderError`, as `post`, from the generator.
+        """
+        deadline = Deadline(self._timeout, self._clock)
+
+        def begun() -> tuple[bytes, Generator[bytes, None, None]]:
+            most = FRAMING * self._largest
+            parts = self._parts(path, body, key, deadline, _EVENTS, most)
+            return next(parts, b""), parts
+
+        first, parts = self._tried(begun, deadline)
+        with contextlib.closing(parts):
+            yield first
+            yield from parts
+
+    def _tried(self, once: Callable[[], _T], deadline: Deadline) -> _T:
+        """What `once` returns, at the first try at which it does."""
         for tries in range(self._retries):
             try:
-                return self._once(path, body, key, deadline)
+                return once()
             except ProviderError as error:
                 pause = max(FIRST_PAUSE * 2**tries, error.retry_after or 0.0)
                 if error.failure not in _MAY_PASS or pause >= deadline.left():
                     raise
             self._sleep(pause)
-        return self._once(path, body, key, deadline)
+        return once()
 
-    def _once(self, path: str, body: bytes, key: str | None, deadline: Deadline) -> bytes:
+    def _parts(
+        self, path: str, body: bytes, key: str | None, deadline: Deadline, accept: str, largest: int
+    ) -> Generator[bytes, None, None]:
+        """One try: the body of the reply, in parts."""
         headers = [
-            ("Content-Type", "application/json"),
-            ("Accept", "application/json"),
+            ("Content-Type", _JSON),
+            ("Accept", accept),
             ("Accept-Encoding", "identity"),  # the limit is of what is said, and nothing expands
             ("User-Agent", "sigma_jax"),
         ]
@@ -91,7 +132,7 @@ class HTTPPosts:
                 content=body,
                 extensions={"timeout": timeouts},
             ) as response:
-                return self._body(response, key)
+                yield from self._body(response, key, largest)
         except httpcore.TimeoutException:
             what = f"no whole reply within {self._timeout:g} seconds."
             raise self._error(Failure.TIMEOUT, what) from None
@@ -104,16 +145,16 @@ class HTTPPosts:
                 raise self._error(Failure.UNREACHABLE, what) from None
             raise self._error(Failure.GARBAGE, f"the reply is not HTTP ({error}).") from None
 
-    def _body(self, response: httpcore.Response, key: str | None) -> bytes:
+    def _body(self, response: httpcore.Response, key: str | None, largest: int) -> Iterator[bytes]:
         if not 200 <= response.status < 300:
             raise self._refusal(response, key)
-        body = bytearray()
+        read = 0
         for part in response.iter_stream():
-            body += part
-            if len(body) > self._largest:
-                what = f"the reply is larger than {self._largest} bytes."
+            read += len(part)
+            if read > largest:
+                what = f"the reply is larger than {largest} bytes."
                 raise self._error(Failure.TOO_LONG, what)
-        return bytes(body)
+            yield part
 
     def _refusal(self, response: httpcore.Response, key: str | None) -> ProviderError:
         """What a status that is no success means, with the beginning of what was said of it."""
@@ -121,10 +162,8 @@ class HTTPPosts:
             said = next(iter(response.iter_stream()), b"").decode(errors="replace")
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
             said = ""
-        if key is not None:  # some servers repeat it, and messages end up in logs
-            said = said.replace(key, "…")
         rest = retry_after(response.headers, datetime.now(UTC))
-        what = f"status {response.status}: {said[:_SHOWN]!r}."
+        what = f"status {response.status}: {shown(said, key)!r}."
         return self._error(_meaning(response.status), what, rest)
 
     def _error(self, failure: Failure, what: str, rest: float | None = None) -> ProviderError:
@@ -139,6 +178,13 @@ def _meaning(status: int) -> Failure:
     if 400 <= status < 500:
         return Failure.REFUSED
     return Failure.SERVER if status >= 500 else Failure.GARBAGE
+
+
+def shown(said: str, key: str | None) -> str:
+    """The beginning of what a server said of a failure, without the key."""
+    if key is not None:  # some servers repeat it, and messages end up in logs
+        said = said.replace(key, "…")
+    return said[:_SHOWN]
 
 
 def retry_after(headers: Sequence[tuple[bytes, bytes]], now: datetime) -> float | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .application import create_app
+    from .conversation_app import create_conversation_app
     from .engine import Engine
     from .metrics import Metrics
     from .served_model import ServedModel
@@ -20,8 +21,16 @@ _FILES = {
     "ServedModel": "served_model",
     "TextStream": "text_stream",
     "create_app": "application",
+    "create_conversation_app": "conversation_app",
 }
-__all__ = ["Engine", "Metrics", "ServedModel", "TextStream", "create_app"]
+__all__ = [
+    "Engine",
+    "Metrics",
+    "ServedModel",
+    "TextStream",
+    "create_app",
+    "create_conversation_app",
+]
 
 
 def __getattr__(name: str) -> Any:

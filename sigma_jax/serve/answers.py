@@ -10,13 +10,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from .engine import Engine
-from .errors import RequestError
+from .errors import CLIENT_GONE, RequestError
 from .settings import Settings
 from .work import Embedding, Embeddings, Ending, Failure, Generation, Piece, Work
 
 _T = TypeVar("_T")
-CLIENT_GONE = 499
-"""Nobody reads this status; the metrics count it."""
 
 
 class Answer:

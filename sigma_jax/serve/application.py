@@ -1,25 +1,23 @@
 """The ASGI application: all routes over one engine, errors in each interface's own form."""
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .answers import CLIENT_GONE
 from .engine import Engine
+from .error_answers import error_handlers
 from .errors import RequestError
 from .metrics import Metrics
 from .ollama_routes import OllamaRoutes, ollama_error
-from .openai_routes import OpenAIRoutes, openai_error
-
-_log = logging.getLogger(__name__)
+from .openai_form import openai_error
+from .openai_routes import OpenAIRoutes
 
 
 def create_app(engine: Engine, *, body_limit: int = 4 * 2**20) -> Starlette:
@@ -58,12 +56,7 @@ def create_app(engine: Engine, *, body_limit: int = 4 * 2**20) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(_CountRequests, metrics=engine.metrics, known=known)],
-        exception_handlers={
-            RequestError: _answer_error,
-            HTTPException: _answer_http,
-            ClientDisconnect: _answer_gone,
-            Exception: _answer_failure,
-        },
+        exception_handlers=error_handlers(_written),
     )
 
 
@@ -91,30 +84,6 @@ class _CountRequests:
             self._metrics.requests.labels(route, str(status)).inc()
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    headers = {}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(error.retry_after)
-    if error.status == 413:  # what has not been read of the body is not read
-        headers["connection"] = "close"
+def _written(request: Request, error: RequestError) -> dict[str, Any]:
     written = openai_error if request.url.path.startswith("/v1/") else ollama_error
-    return JSONResponse(written(error), error.status, headers)
-
-
-async def _answer_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    reasons = {404: "there is no such route", 405: "this route has no such method"}
-    reason = reasons.get(error.status_code, error.detail)
-    message = f"{reason}: {request.method} {request.url.path[:200]}"
-    response = await _answer_error(request, RequestError(error.status_code, message))
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _answer_gone(request: Request, error: Exception) -> Response:
-    return await _answer_error(request, RequestError(CLIENT_GONE, "the client hung up."))
-
-
-async def _answer_failure(request: Request, error: Exception) -> Response:
-    return await _answer_error(request, RequestError(500, "the server failed; see its log."))
+    return written(error)

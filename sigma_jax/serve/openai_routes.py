@@ -2,9 +2,6 @@
 
 import asyncio
 import base64
-import json
-import secrets
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,14 +14,20 @@ from .answers import embed_texts, generate_text, stream_text
 from .engine import Engine
 from .errors import RequestError, invalid
 from .fields import Fields, is_text, read_fields
+from .openai_form import (
+    EVENT_STREAM,
+    ChatForm,
+    event_line,
+    openai_error,
+    read_messages,
+    usage_of,
+)
 from .reply_statistics import statistics, statistics_headers
-from .served_model import ROLES
 from .settings import openai_settings
 from .work import Ending
 
 MOST_TEXTS = 2048
 """Texts in one request for embeddings."""
-_UNSUPPORTED = ("tools", "functions", "logprobs", "logit_bias", "audio", "prediction")
 
 
 class OpenAIRoutes:
@@ -44,17 +47,10 @@ class OpenAIRoutes:
 
     async def _chat(self, request: Request) -> Response:
         fields = await self._fields(request)
-        fields.refuse(_UNSUPPORTED)
-        if fields.whole("n", 1, 1, 2**31) != 1:
-            raise invalid("n must be 1: one answer a request.", "n")
-        if fields.table("response_format").text("type", "text") != "text":
-            raise invalid("response_format must be text.", "response_format")
+        messages = read_messages(fields)
         settings = openai_settings(fields, self._served.limits)
         streamed = fields.flag("stream")
         usage = fields.table("stream_options").flag("include_usage")
-        messages = [_message(message) for message in fields.tables("messages")]
-        if not messages:
-            raise invalid("messages must hold at least one message.", "messages")
 
         def prompt() -> list[int]:
             return self._served.encode(self._served.render(messages), rendered=True)
@@ -134,98 +130,45 @@ class OpenAIRoutes:
 class _Events:
     """The server-sent events that OpenAI streams. Implements `Format`."""
 
-    media_type = "text/event-stream"
+    media_type = EVENT_STREAM
 
     def __init__(self, name: str, usage: bool, *, every_token: bool):
-        self._name, self._usage, self._every_token = name, usage, every_token
-        self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+        self._form, self._usage, self._every_token = ChatForm(name), usage, every_token
         self._begun = False
 
     def piece(self, text: str) -> Iterable[dict[str, Any]]:
         yield from self._opening()
-        yield self._chunk([_choice({"content": text}, None)])
+        yield self._form.piece(text)
 
     def ending(self, ending: Ending) -> Iterable[dict[str, Any]]:
         yield from self._opening()
         about = statistics(ending, every_token=self._every_token)
-        yield self._chunk([_choice({}, ending.reason)]) | about
+        yield self._form.ending(ending.reason) | about
         if self._usage:
-            yield self._chunk([]) | {"usage": _usage(ending)}
+            yield self._form.usage(_usage(ending))
 
     def error(self, error: RequestError) -> dict[str, Any]:
         return openai_error(error)
 
     def line(self, value: dict[str, Any] | None) -> bytes:
-        return b"data: " + (b"[DONE]" if value is None else json.dumps(value).encode()) + b"\n\n"
+        return event_line(value)
 
     def whole(self, text: str, ending: Ending) -> dict[str, Any]:
         """The reply that is not streamed."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {
-            "index": 0,
-            "message": message,
-            "finish_reason": ending.reason,
-            "logprobs": None,
-        }
-        about = self._chunk([choice]) | {"object": "chat.completion", "usage": _usage(ending)}
+        about = self._form.whole(text, ending.reason, _usage(ending))
         return about | statistics(ending, every_token=self._every_token)
 
     def _opening(self) -> Iterable[dict[str, Any]]:
         if not self._begun:
             self._begun = True
-            yield self._chunk([_choice({"role": "assistant", "content": ""}, None)])
-
-    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._id,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._name,
-            "choices": choices,
-        }
-
-
-def openai_error(error: RequestError) -> dict[str, Any]:
-    """An error as OpenAI writes it."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    about = {"type": kind, "param": error.field, "code": error.code}
-    return {"error": {"message": error.message, **about}}
-
-
-def _choice(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+            yield self._form.opening()
 
 
 def _usage(ending: Ending) -> dict[str, int]:
-    read, written = ending.prompt_tokens, len(ending.tokens)
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": written,
-        "total_tokens": read + written,
-    }
+    return usage_of(ending.prompt_tokens, len(ending.tokens))
 
 
 def _written(vector: np.ndarray, encoding: str) -> str | list[float]:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return vector.tolist()
-
-
-def _message(fields: Fields) -> dict[str, str]:
-    """A message whose content is a text or a list of parts of text."""
-    role = fields.text("role", None)
-    if role == "developer":
-        role = "system"
-    if role not in ROLES:
-        raise invalid(
-            f"{fields.full('role')} must be one of {', '.join(ROLES)}; got {role[:40]!r}.",
-            fields.full("role"),
-        )
-    fields.refuse(("tool_calls", "function_call"))
-    if not isinstance(fields.values.get("content"), list):
-        return {"role": role, "content": fields.text("content", None)}
-    parts = fields.tables("content")
-    for part in parts:
-        if part.text("type", None) != "text":
-            raise invalid(f"{part.full('type')} must be text.", part.full("type"))
-    return {"role": role, "content": "".join(part.text("text", None) for part in parts)}

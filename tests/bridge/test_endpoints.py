@@ -80,10 +80,12 @@ def loopback(*acts: Callable[[Handler], None]) -> Iterator[Loopback]:
     with Loopback(*acts) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield server
-        server.over.set()
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:  # a thread that stays keeps pytest from ending
+            server.over.set()
+            server.shutdown()
+            thread.join()
 
 
 def good(handler: Handler) -> None:

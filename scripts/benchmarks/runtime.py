@@ -1,0 +1,111 @@
+"""Conversations: replays, a turn of the loop, retrieval, and what a long conversation takes."""
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.timing import interleaved, row
+from sigma_jax import runtime
+
+GOALS = {"replay": 1e6, "step": 500.0, "turn": 500.0, "retrieve": 100.0}
+"""A second: turns replayed, steps of the monitor, turns of the loop, retrievals."""
+STYLE, CONTENT, WIDTH = 14, 24, 384
+ROWS, TURNS = 8192, 200
+MEMORIES = 100_000
+LONG = 10_000
+WORDS = [f"{a}{b}" for a in ("hero", "plan", "row", "disk", "shop", "lock") for b in range(400)]
+
+
+def rows() -> Iterator[dict]:
+    """Every comparison, as {case, peer, ratio, ours, theirs, unit}."""
+    calibration = _calibration()
+    yield from replays(calibration.parameters)
+    yield from loop(calibration)
+    yield retrieval()
+    yield from long_conversation(calibration)
+
+
+def replays(parameters: runtime.MonitorParameters) -> Iterator[dict]:
+    """Recorded conversations through the monitor, many at once, and one turn at a time."""
+    size = parameters.anchor.shape[0]
+    y = jax.random.normal(jax.random.key(0), (ROWS, TURNS, size), jnp.float32)
+    (seconds,) = interleaved(lambda: runtime.replay(parameters, y), rounds=5)
+    rate = ROWS * TURNS / seconds
+    case = f"replay, {size} dimensions, {ROWS} × {TURNS} turns"
+    yield row(case, "goal", rate, GOALS["replay"], "turns/s")
+    step, state = jax.jit(runtime.monitor_step), runtime.start_monitor(parameters)
+    none = jnp.zeros(parameters.violated.shape, bool)
+    seen = runtime.Observation(y[0, 0], jnp.asarray(True), jnp.float32(0), none)
+    (seconds,) = interleaved(lambda: step(parameters, state, seen), rounds=201)
+    yield row("one step of the monitor, dispatch included", "goal", 1 / seconds, 500.0, "steps/s")
+
+
+def loop(calibration: runtime.Calibration) -> Iterator[dict]:
+    """Turns of the whole loop, store in memory; the model is instant, every text encoded before."""
+    texts = [f"What about {WORDS[n]} and {WORDS[-n]}? We keep {WORDS[n]} here." for n in range(200)]
+    encoder = runtime.CachedEncoder(runtime.HashedEncoder(WIDTH))
+
+    def run() -> float:
+        with runtime.ConversationRuntime(
+            lambda prompt: "1. Keep it.\n2. Go on.", encoder=encoder, calibration=calibration
+        ) as conversation:
+            started = time.perf_counter()
+            for text in texts:
+                conversation.turn(text)
+            return (time.perf_counter() - started) / len(texts)
+
+    run()
+    seconds = float(np.median([run() for _ in range(3)]))
+    yield row(
+        "a turn of the loop, without model and encoder", "goal", 1 / seconds, 500.0, "turns/s"
+    )
+
+
+def retrieval() -> dict:
+    """One question to 10⁵ statements: words, vectors, and both ranks joined."""
+    draws = np.random.default_rng(0)
+    index = runtime.MemoryIndex(WIDTH)
+    vectors = draws.normal(size=(MEMORIES, WIDTH)).astype(np.float32)
+    chosen = draws.integers(0, len(WORDS), (MEMORIES, 12))
+    memories = [
+        runtime.Memory(n, n + 1, "user", " ".join(WORDS[k] for k in each))
+        for n, each in enumerate(chosen)
+    ]
+    index.add(memories, vectors)
+    question, vector = f"What of {WORDS[7]} and {WORDS[900]} with {WORDS[1500]}?", vectors[5]
+    (seconds,) = interleaved(lambda: len(index.retrieve(question, vector, budget=300)), rounds=21)
+    return row("retrieval, 10⁵ memories", "goal", 1 / seconds, GOALS["retrieve"], "questions/s")
+
+
+def long_conversation(calibration: runtime.Calibration) -> Iterator[dict]:
+    """What 10,000 turns take in memory beside the store's file, and how a turn slows down."""
+    with runtime.ConversationRuntime(
+        lambda prompt: "1. Keep it.\n2. Go on.", calibration=calibration
+    ) as conversation:
+        conversation.turn("We begin.")
+        tracemalloc.start()
+        for n in range(LONG):
+            words = WORDS[n % 2400], WORDS[(7 * n) % 2400]
+            conversation.turn(f"We keep {words[0]} beside {words[1]}; this is note {n}.")
+        used = tracemalloc.get_traced_memory()[0] / 2**20
+        tracemalloc.stop()
+        kept = len(conversation.parts.memories)
+        started = time.perf_counter()
+        for n in range(100):
+            conversation.turn(f"What of {WORDS[n]}?")
+        late = 100 / (time.perf_counter() - started)
+    case = f"10,000 turns, {kept} memories, in Python's and NumPy's memory"
+    yield row(case, "goal", 64.0, used, "MiB (goal 64)")
+    yield row("a turn after 10,000, encoder included", "goal", late, GOALS["turn"], "turns/s")
+
+
+def _calibration() -> runtime.Calibration:
+    """In float32, of drawn features: what it says does not matter here, its sizes do."""
+    draws = np.random.default_rng(1)
+    own = draws.normal(size=(40, STYLE)), draws.normal(size=(40, WIDTH))
+    other = draws.normal(1.0, 1.0, (40, STYLE)), draws.normal(0.2, 1.0, (40, WIDTH))
+    return runtime.calibrate(*own, *other, key=jax.random.key(0), components=CONTENT)

@@ -1,0 +1,95 @@
+"""What other calibrations of as few replies would have found: how far this one may be wrong."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from .text_channels import FitMap, FittedChannel, class_residuals
+
+
+class Recalibrations(NamedTuple):
+    """A channel fitted `n` times to new replies, and the truth as each fit sees it."""
+
+    factor: Float[np.ndarray, "n p p"]
+    """L of the covariance L Lᵀ of replies to come."""
+    offset: Float[np.ndarray, "n p"]
+    """The mean of replies with the identity to come; the fit believes 0."""
+    default: Float[np.ndarray, "n p"]
+    """Where the fit believes the replies without the identity to be."""
+
+
+def recalibrations(
+    identity: Float[np.ndarray, "n f"],
+    default: Float[np.ndarray, "m f"],
+    fitted: FittedChannel,
+    fit_map: FitMap,
+    count: int,
+    random: np.random.Generator,
+) -> Recalibrations:
+    """Fit `count` calibrations to replies drawn from a normal truth that resembles the given ones.
+
+    The truth has the covariance of the residuals, shrunk towards a multiple of the identity by
+    the oracle approximating estimator. Its two means are as far apart as the held-out replies
+    say, not as far as the fitted ones do. Projection and whitening are fitted anew each time.
+
+    Source: Chen, Wiesel, Eldar & Hero (2010), IEEE Transactions on Signal Processing 58, 5016–5029.
+    """
+    residuals, freedom = class_residuals(identity, default)
+    covariance = _Truth(residuals / np.sqrt(freedom), *_shrinkage(residuals, freedom))
+    apart = np.zeros(identity.shape[1])
+    if len(default):
+        distance = float(np.linalg.norm(fitted.default))
+        share = min(max(fitted.power, 0.0) / distance, 1.0) if distance > 0 else 0.0
+        apart = share * (default.mean(axis=0) - identity.mean(axis=0))
+    counts = len(identity), len(default)
+    found = [_refitted(covariance, apart, counts, fit_map, random) for _ in range(count)]
+    return Recalibrations(*[np.stack(parts) for parts in zip(*found, strict=True)])
+
+
+class _Truth(NamedTuple):
+    """The covariance (1 − s) Rᵀ R + s v I."""
+
+    rows: Float[np.ndarray, "r f"]
+    shrinkage: float
+    level: float
+
+    def draw(self, count: int, random: np.random.Generator) -> Float[np.ndarray, "c f"]:
+        correlated = random.standard_normal((count, len(self.rows))) @ self.rows
+        white = random.standard_normal((count, self.rows.shape[1]))
+        share, level = self.shrinkage, self.level
+        return np.sqrt(1 - share) * correlated + np.sqrt(share * level) * white
+
+    def seen_through(self, whitening: Float[np.ndarray, "p f"]) -> Float[np.ndarray, "p p"]:
+        mapped = whitening @ self.rows.T
+        own = (1 - self.shrinkage) * mapped @ mapped.T
+        return own + self.shrinkage * self.level * whitening @ whitening.T
+
+
+def _shrinkage(residuals: Float[np.ndarray, "r f"], freedom: int) -> tuple[float, float]:
+    """How far the covariance is shrunk, in (0, 1], and the mean variance of a feature."""
+    size = residuals.shape[1]
+    gram = residuals @ residuals.T / freedom  # the same traces as the covariance's, and smaller
+    trace, squared = float(np.trace(gram)), float(np.sum(gram**2))
+    above = (1 - 2 / size) * squared + trace**2
+    below = (freedom + 1 - 2 / size) * (squared - trace**2 / size)
+    share = min(1.0, above / below) if below > 0 else 1.0
+    return max(share, 1e-3), max(trace / size, 1e-12)
+
+
+def _refitted(truth: _Truth, apart, counts: tuple[int, int], fit_map: FitMap, random):
+    """Factor, offset and default of one new calibration."""
+    identity = truth.draw(counts[0], random)
+    default = apart + truth.draw(counts[1], random)
+    whitening = fit_map(identity, default)
+    covariance = truth.seen_through(whitening)
+    size = len(whitening)
+    # Held-out replies set the scale: what is left of its error is that of their number.
+    error = random.standard_normal() * np.sqrt(0.5 / (size * sum(counts)))
+    scale = np.sqrt(size / np.trace(covariance)) * np.exp(error)
+    mean = identity.mean(axis=0)
+    place = np.zeros(size)
+    if counts[1]:
+        place = scale * whitening @ (default.mean(axis=0) - mean)
+    factor = scale * np.linalg.cholesky(covariance + 1e-12 * np.trace(covariance) * np.eye(size))
+    return factor, -scale * whitening @ mean, place
