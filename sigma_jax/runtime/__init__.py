@@ -81,8 +81,9 @@ from .style import STYLE_FEATURES, style_features
 from .style_commands import StyleCommand, StyleGate, style_command, style_command_weight, style_gate
 from .symbols import Symbol, extract_symbols
 from .tokens import count_tokens
+from .turn_in_progress import Parts, RuntimeSettings, Turn
 from .turn_records import Attempt, TurnRecord
-from .turn_stages import Parts, RuntimeSettings, Stages, Turn
+from .turn_stages import Stages
 
 SigmaRuntime = ConversationRuntime
 """The name under which the design describes the loop. Use `ConversationRuntime`."""

@@ -293,7 +293,7 @@ def _parameters(
         else np.full_like(seen, _FEW_VIOLATIONS)
     )
     many = few + (1 - few) * _MORE_VIOLATIONS
-    return MonitorParameters(
+    parameters = MonitorParameters(
         anchor=jnp.zeros(len(default)),
         default=jnp.asarray(default),
         persistence=_PERSISTENCE * ones,
@@ -306,6 +306,8 @@ def _parameters(
         kept=jnp.asarray(np.log((1 - many) / (1 - few))),
         style_size=len(defaults[0]),
     )
+    # Numbers as arrays, so that a calibration read from disk computes the same bits.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), parameters)
 
 
 def _limited(parameters: MonitorParameters, null: NullModel, **options):

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .._check import require_in
@@ -19,7 +19,8 @@ from .prompt import PromptBudget, last_message, shared_prefix
 from .scenario import Scenario
 from .statements import is_question, split_sentences
 from .tokens import count_tokens
-from .turn_stages import Parts, RuntimeSettings, Stages, Turn, plan, retrieve, update_state
+from .turn_in_progress import Parts, RuntimeSettings, Turn
+from .turn_stages import Stages, plan, retrieve, update_state
 
 _NO_REPLY = "(There was no reply.)"
 
@@ -57,7 +58,7 @@ class RuntimeArm:
 
     name: str
     about: str
-    settings: RuntimeSettings = RuntimeSettings()
+    settings: RuntimeSettings = field(default_factory=RuntimeSettings)
     stages: Callable[[], Stages] = Stages
     calibrated: bool = True
     motifs: bool = True

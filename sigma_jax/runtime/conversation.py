@@ -22,13 +22,15 @@ from .conversation_store import ConversationStore
 from .encoded_texts import CachedEncoder
 from .encoders import Encoder, HashedEncoder
 from .identity import ASSISTANT, Identity
+from .input_kinds import InputKind
 from .memories import MemoryIndex, memories_of
 from .models import Model, ModelFailure, as_model
 from .monitor import monitor_step, start_monitor
 from .motif_memory import MotifMemory
 from .prompt import Prompt
+from .turn_in_progress import Parts, RuntimeSettings, Turn
 from .turn_records import TurnRecord
-from .turn_stages import Parts, RuntimeSettings, Stages, Turn, measurement_record
+from .turn_stages import Stages, measurement_record
 
 _monitor_step = jax.jit(monitor_step)  # one program for all conversations of one shape
 
@@ -238,7 +240,9 @@ class ConversationRuntime:
     def _commit(self, turn: Turn, key: str) -> TurnRecord:
         """Keep the turn: its record, what was stated in it, and what it changed of the facts."""
         memories = ()
-        if self.store.turn_with_key(self.conversation, key) is None:  # else they are kept already
+        # A turn taken again has left them already; a wish about style states nothing.
+        known = self.store.turn_with_key(self.conversation, key)
+        if known is None and turn.kind is not InputKind.STYLE_COMMAND:
             index = self.parts.memories
             memories = memories_of(turn.user_text, turn.number, first=len(index))
         vectors = self.parts.encoder.encode([memory.text for memory in memories])

@@ -32,6 +32,8 @@ class FactKind(enum.Enum):
 class Ending(enum.Enum):
     """Why a fact holds no longer."""
 
+    REPEATED = "repeated"
+    """The user said the same later, and that statement took its place."""
     UPDATED = "updated"
     """The user said something else later."""
     CORRECTED = "corrected"
@@ -78,6 +80,11 @@ def fact_key(subject: str) -> str:
     words = re.findall(r"[^\s,;:!?\"“”()]+", " ".join(parts))
     kept = [re.sub(r"'s?$", "", word).rstrip(".") for word in words]
     return " ".join(word for word in kept if word and not _DETERMINERS.fullmatch(word))
+
+
+def say_the_same(one: Fact, other: Fact) -> bool:
+    """Whether two facts are about the same and give it the same value, in whatever case."""
+    return one.key == other.key and _plain(one.value) == _plain(other.value)
 
 
 def _plain(value: str) -> str:
@@ -174,14 +181,15 @@ class FactBook:
         value = _plain(fact.value)
         history = [(place, each) for place, each in enumerate(self.facts) if each.key == fact.key]
         held = [(place, each) for place, each in history if each.ending is None]
-        if any(_plain(each.value) == value for _, each in held):
+        is_repeated = any(_plain(each.value) == value for _, each in held)
+        if is_repeated and held[0][1].turn == fact.turn:
             return self
-        if not fact.is_correction and _was_withdrawn(value, (each for _, each in history)):
+        if not is_repeated and not fact.is_correction and _was_withdrawn(value, history):
             return FactBook((*self.facts, _ended(fact, fact.turn, Ending.REFUSED)))
+        ending = Ending.CORRECTED if fact.is_correction else Ending.UPDATED
         facts = [*self.facts, fact]
         for place, each in held:
-            ending = Ending.CORRECTED if fact.is_correction else Ending.UPDATED
-            facts[place] = _ended(each, fact.turn, ending)
+            facts[place] = _ended(each, fact.turn, Ending.REPEATED if is_repeated else ending)
         return FactBook(tuple(facts))
 
     def _key_of(self, fact: Fact) -> str:
@@ -204,6 +212,6 @@ def _ended(fact: Fact, turn: int, ending: Ending) -> Fact:
     return replace(fact, valid_to=turn if fact.valid_to is None else fact.valid_to, ending=ending)
 
 
-def _was_withdrawn(value: str, history: Iterable[Fact]) -> bool:
+def _was_withdrawn(value: str, history: Iterable[tuple[int, Fact]]) -> bool:
     withdrawn = (Ending.CORRECTED, Ending.FORGOTTEN)
-    return any(fact.ending in withdrawn and _plain(fact.value) == value for fact in history)
+    return any(fact.ending in withdrawn and _plain(fact.value) == value for _, fact in history)

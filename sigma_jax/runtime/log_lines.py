@@ -123,7 +123,8 @@ def _csv_fields(path: Path) -> tuple[list[_Fields], bool]:
         return [], False
     header = [name.strip() for name in rows[0][1]]
     short = len(rows[-1][1]) < len(header) and not text.endswith(("\n", "\r"))
-    cut = half_character or short
+    # Where everything is in quotes, a comma at the end waits for a quote.
+    cut = half_character or short or (text.startswith('"') and text.endswith(","))
     fields: list[_Fields] = []
     for line, values in rows[1 : -1 if cut and not open_quote else None]:
         if len(values) != len(header):

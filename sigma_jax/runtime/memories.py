@@ -1,13 +1,13 @@
 """What was said earlier and belongs to what is asked now."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from .._check import require_in
-from .facts import Ending, Fact, FactBook
+from .facts import Ending, Fact, FactBook, say_the_same
 from .statement_index import StatementIndex
 from .statements import is_question, split_sentences
 from .tokens import count_tokens
@@ -86,8 +86,9 @@ class MemoryIndex:
         self._of_turn: dict[int, list[int]] = {}
         self._index = StatementIndex(dimension)
         # What of the book is known here, and what follows from it: memories of which nothing holds
-        # any more, and those of which a part does. A long book is not read again at every turn.
+        # any more, and those of which not all does. A long book is not read again at every turn.
         self._book = FactBook()
+        self._holding: dict[str, Fact] = {}
         self._unread: set[int] = set()
         self._gone: set[int] = set()
         self._changed: set[int] = set()
@@ -152,54 +153,59 @@ class MemoryIndex:
             plain = _plain(memory.text)
             if plain in shown:
                 continue
-            text = memory.text
-            if memory.id in self._changed:
-                text = _what_holds(memory, book)
             score, before = ranked.score, hits.get(plain)
             if before is not None:
                 score = before.score
                 memory = max(memory, self._memories[before.id])
+            text = self._what_holds(memory.id) if memory.id in self._changed else memory.text
             hits[plain] = MemoryHit(
                 memory.id, memory.turn, memory.role, text, score, count_tokens(text), memory.source
             )
         return _within(list(hits.values()), budget, count)
 
     def _read(self, book: FactBook) -> None:
-        """Take in what has ended since the last book, or all of a book that is no later one."""
+        """Take in what is new in the book, or all of a book that is no later one than the last."""
         if len(book.facts) < len(self._book.facts):
-            self._book, self._gone, self._changed = FactBook(), set(), set()
+            self._book, self._holding = FactBook(), {}
             self._unread = set(self._of_turn)
-        turns = {fact.turn for _, fact in book.changes(self._book) if fact.ending is not None}
-        for turn in turns | self._unread:
+        keys = {fact.key for _, fact in book.changes(self._book)}
+        if keys:
+            self._holding = {fact.key: fact for fact in book.current()}
+            self._unread |= {fact.turn for fact in book.facts if fact.key in keys}
+        self._book = book
+        for turn in self._unread:
             for id in self._of_turn.get(turn, ()):
-                memory = self._memories[id]
-                text = _what_holds(memory, book)
-                if not text:
-                    self._gone.add(id)
-                elif text != memory.text:
-                    self._changed.add(id)
-        self._book, self._unread = book, set()
+                text = self._what_holds(id)
+                for ids, belongs in (
+                    (self._gone, not text),
+                    (self._changed, text != self._memories[id].text),
+                ):
+                    (ids.add if belongs else ids.discard)(id)
+        self._unread = set()
+
+    def _what_holds(self, id: int) -> str:
+        """A memory's text without sentences of which nothing holds, and with what has changed."""
+        text = self._memories[id].text
+        of_sentence: dict[str, list[Fact]] = {}
+        for fact in self._book.of_turn(self._memories[id].turn):
+            of_sentence.setdefault(fact.text, []).append(fact)
+        for sentence, facts in of_sentence.items():
+            text = text.replace(sentence, _as_it_is_now(sentence, facts, self._holding))
+        return " ".join(text.split())
 
 
-def _what_holds(memory: Memory, book: FactBook) -> str:
-    """The memory's text without sentences of which nothing holds, and with what has changed."""
-    of_sentence: dict[str, list[Fact]] = {}
-    for fact in book.of_turn(memory.turn):
-        of_sentence.setdefault(fact.text, []).append(fact)
-    text = memory.text
-    for sentence, facts in of_sentence.items():
-        if any(fact.ending is not None for fact in facts):
-            text = text.replace(sentence, _of_sentence(sentence, facts, book))
-    return " ".join(text.split())
-
-
-def _of_sentence(sentence: str, facts: list[Fact], book: FactBook) -> str:
-    endings = {fact.ending for fact in facts}
-    if Ending.FORGOTTEN in endings or None not in endings:
+def _as_it_is_now(sentence: str, facts: list[Fact], holding: Mapping[str, Fact]) -> str:
+    """The sentence, or with what holds instead of a part of it, or nothing."""
+    false = [
+        fact
+        for fact in facts
+        if fact.key not in holding or not say_the_same(fact, holding[fact.key])
+    ]
+    if len(false) == len(facts) or any(fact.ending is Ending.FORGOTTEN for fact in facts):
         return ""
-    ended = {fact.key for fact in facts if fact.ending is not None}
-    now = [f"{fact.key}: {fact.value}" for fact in book.current() if fact.key in ended]
-    return f"{sentence} (Since then: {'; '.join(now) or 'no longer all so'}.)"
+    keys = dict.fromkeys(fact.key for fact in false if fact.key in holding)
+    now = "; ".join(f"{key}: {holding[key].value}" for key in keys)
+    return f"{sentence} (Since then: {now or 'no longer all so'}.)" if false else sentence
 
 
 def _within(hits: list[MemoryHit], budget: int, count: int) -> tuple[MemoryHit, ...]:

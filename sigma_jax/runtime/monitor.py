@@ -1,93 +1,19 @@
 """The monitor: a Kalman filter of the replies, and charts of how they leave the identity."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._check import require_in
+from .monitor_parameters import MonitorParameters, stationary_variance
 from .phases import PhaseState, Signs, phase_step, start_phase
 
 CHANNELS = ("style", "content")
 """The parts of an observation, in this order; no statistic mixes them."""
 
 _CAP = 2.0  # a cumulative sum stays below so many limits, so that recovery is seen soon
-_TINY_SHARE = 1e-3  # of a style command: below it, nothing is commanded
-
-
-class MonitorParameters(eqx.Module):
-    """All that a monitor knows before a conversation, in whitened coordinates y = W (φ − m).
-
-    Per channel: a reply is y = x + v, v of variance `observation_noise`; the state x returns to the
-    anchor, x⁺ = x* + a (x − x*) + w, w of variance `process_noise`, the same in every coordinate
-    of a channel.
-
-    **Raises** `ValueError` for shapes that do not match or values out of range.
-    """
-
-    anchor: Float[Array, " d"]
-    """x*, where replies with the identity are."""
-    default: Float[Array, " d"]
-    """μ₀, where replies of the same model without the identity are."""
-    persistence: Float[Array, "2"]
-    """a, in [0, 1)."""
-    process_noise: Float[Array, "2"]
-    observation_noise: Float[Array, "2"]
-    contrast_limit: Float[Array, "2"]
-    """Of the contrastive sums; infinite where there is no contrast to see."""
-    departure_limit: Float[Array, "2"]
-    """Of T²."""
-    constraint_limit: Float[Array, " k"]
-    violated: Float[Array, " k"]
-    """ln(p₁/p₀), the step of a constraint's sum at a violation."""
-    kept: Float[Array, " k"]
-    """ln((1 − p₁)/(1 − p₀)), its step otherwise."""
-    slack: float | Float[Array, ""] = 0.25
-    """What the contrastive sums lose every turn; their steps are within ±`clip`."""
-    clip: float | Float[Array, ""] = 1.5
-    memory: float | Float[Array, ""] = 0.2
-    """λ of the moving average of innovations, in (0, 1]."""
-    robustness: float | Float[Array, ""] = 1.5
-    """c: an innovation longer than c √d standard deviations counts as one of that length."""
-    commanded_inflation: float | Float[Array, ""] = 24.0
-    """The observation noise is 1 + this times as large where a style is commanded."""
-    dispersion_memory: float | Float[Array, ""] = 0.05
-    """Weight of the newest turn in the dispersion: about 20 turns count."""
-    crystallised_below: float | Float[Array, ""] = 0.35
-    forming_turns: int | Int[Array, ""] = 3
-    """No phase is read off fewer observations."""
-    style_size: int = eqx.field(static=True, default=14)
-    """How many of the d coordinates are the style's; they come first."""
-
-    def __check_init__(self):
-        size, constraints = np.shape(self.anchor), np.shape(self.violated)
-        if len(size) != 1 or np.shape(self.default) != size or not 0 <= self.style_size <= size[0]:
-            raise ValueError(
-                "anchor and default must be [d], and style_size in [0, d]; got shapes "
-                f"{size} and {np.shape(self.default)}, and {self.style_size}."
-            )
-        for name in ("constraint_limit", "kept"):
-            if np.shape(getattr(self, name)) != constraints or len(constraints) != 1:
-                raise ValueError(
-                    f"violated, kept and constraint_limit must be [k]; got {constraints} and, of "
-                    f"{name}, {np.shape(getattr(self, name))}."
-                )
-        for name in ("process_noise", "observation_noise", "contrast_limit", "departure_limit"):
-            require_in(name, getattr(self, name), 0.0, open_low=True)
-        require_in("persistence", self.persistence, 0.0, 1.0 - 1e-6)
-        require_in("memory", self.memory, 0.0, 1.0, open_low=True)
-        require_in("robustness", self.robustness, 0.0, open_low=True)
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many coordinates the style and the content have."""
-        return self.style_size, self.anchor.shape[0] - self.style_size
-
-    @property
-    def dtype(self):
-        """The type of the state."""
-        return self.anchor.dtype
 
 
 class Observation(eqx.Module):
@@ -169,11 +95,6 @@ def start_monitor(parameters: MonitorParameters) -> MonitorState:
     )
 
 
-def stationary_variance(parameters: MonitorParameters) -> Float[Array, "2"]:
-    """q/(1 − a²): the variance of the state's own motion about the anchor."""
-    return parameters.process_noise / (1.0 - parameters.persistence**2)
-
-
 def monitor_step(
     parameters: MonitorParameters, state: MonitorState, observation: Observation
 ) -> tuple[MonitorState, Measurement]:
@@ -194,30 +115,43 @@ def monitor_step(
     seen = jnp.asarray(observation.present, bool) & jnp.all(jnp.isfinite(y))
     y = jnp.where(seen, y, state.previous)
     free = 1.0 - jnp.clip(jnp.asarray(observation.commanded, p.dtype), 0.0, 1.0)
-    parts = [_channel_step(p, state, y, free, seen, index) for index in range(2)]
-    x, average, variance, contrast, nis, step, departure = (
-        tuple(part[place] for part in parts) for place in range(7)
-    )
+    style, content = (_channel_step(p, state, y, free, seen, index) for index in range(2))
     violations = jnp.asarray(observation.violations, p.dtype)
     rate = jnp.where(violations > 0, p.violated, p.kept)
-    sums = _summed(state.constraints, rate, p.constraint_limit, seen)
-    dispersion = _dispersion(p, state, y, seen, free)
     new = MonitorState(
-        x=jnp.concatenate(x),
-        average=jnp.concatenate(average),
+        x=jnp.concatenate([style.x, content.x]),
+        average=jnp.concatenate([style.average, content.average]),
         previous=y,
-        variance=jnp.stack(variance),
-        contrast=jnp.stack(contrast),
-        constraints=sums,
-        dispersion=dispersion,
+        variance=jnp.stack([style.variance, content.variance]),
+        contrast=jnp.stack([style.contrast, content.contrast]),
+        constraints=_summed(state.constraints, rate, p.constraint_limit, seen),
+        dispersion=_dispersion(p, state, y, seen, free),
         observed=state.observed + seen.astype(jnp.int32),
         phase=state.phase,
     )
-    return _measured(p, new, jnp.stack(nis), jnp.stack(step), jnp.stack(departure), ~seen)
+    nis, step, departure = (
+        jnp.stack([getattr(style, name), getattr(content, name)])
+        for name in ("nis", "step", "departure")
+    )
+    return _measured(p, new, nis, step, departure, ~seen)
 
 
-def _channel_step(p: MonitorParameters, state: MonitorState, y, free, seen, index: int):
-    """x, average, variance, sum, NIS, step of the sum and T² of one channel."""
+class _ChannelStep(NamedTuple):
+    """What one channel adds to the state and to the measurement."""
+
+    x: Array
+    average: Array
+    variance: Array
+    contrast: Array
+    nis: Array
+    step: Array
+    departure: Array
+
+
+def _channel_step(
+    p: MonitorParameters, state: MonitorState, y: Array, free: Array, seen: Array, index: int
+) -> _ChannelStep:
+    """One channel's turn; `free` is how surely no style is commanded."""
     part = slice(0, p.style_size) if index == 0 else slice(p.style_size, None)
     anchor, y, size = p.anchor[part], y[part], max(p.sizes[index], 1)
     a = p.persistence[index]
@@ -226,70 +160,72 @@ def _channel_step(p: MonitorParameters, state: MonitorState, y, free, seen, inde
     noise = p.observation_noise[index] * (1.0 + p.commanded_inflation * (1.0 - free))
     spread = before + noise
     innovation = y - predicted
-    nis = _squared_norm(innovation) / spread
+    nis = jnp.sum(innovation * innovation) / spread
     weight = jax.lax.rsqrt(jnp.maximum(1.0, nis / (p.robustness * p.robustness * size)))
     gain = weight * before / spread
-    # Joseph's form for a multiple of the identity: a sum of positive terms, and one product a sum.
+    # Joseph's form for a multiple of the identity. No sum here has two products: which of the two
+    # a processor rounds first would depend on the compiled program, and replays on it.
     short = 1.0 - weight
     after = before * ((noise + short * short * before) / spread)
     old = state.average[part]
     scaled = weight * jax.lax.rsqrt(spread) * innovation
     average = jnp.where(seen, old + p.memory * free * (scaled - old), old)
-    departure = _squared_norm(average) * ((2.0 - p.memory) / p.memory)
     step = _contrast_step(p, y, part)
-    contrast = _summed(
-        state.contrast[index], free * (step - p.slack), p.contrast_limit[index], seen
-    )
-    return (
-        jnp.where(seen, predicted + gain * innovation, predicted),
-        average,
-        jnp.where(seen, after, before),
-        contrast,
-        jnp.where(seen, nis, 0.0),
-        jnp.where(seen, step, 0.0),
-        departure,
+    total, limit = state.contrast[index], p.contrast_limit[index]
+    return _ChannelStep(
+        x=jnp.where(seen, predicted + gain * innovation, predicted),
+        average=average,
+        variance=jnp.where(seen, after, before),
+        contrast=_summed(total, free * (step - p.slack), limit, seen),
+        nis=jnp.where(seen, nis, jnp.zeros_like(nis)),
+        step=jnp.where(seen, step, jnp.zeros_like(step)),
+        departure=jnp.sum(average * average) * ((2.0 - p.memory) / p.memory),
     )
 
 
 def _contrast_step(p: MonitorParameters, y: Array, part: slice) -> Array:
-    """ℓ of a reply, clipped; it is −1 on average with the identity and 1 without it."""
+    """ℓ of a reply, clipped; its mean is −1 with the identity and 1 without it."""
     apart = p.default[part] - p.anchor[part]
-    distance = _squared_norm(apart)
-    towards = _sum(apart * (y - p.anchor[part]))
-    ratio = (2.0 * towards - distance) / jnp.where(distance > 0, distance, 1.0)
-    return jnp.where(distance > 0, jnp.clip(ratio, -p.clip, p.clip), 0.0)
+    distance = jnp.sum(apart * apart)
+    towards = jnp.sum(apart * (y - p.anchor[part]))
+    known = distance > 0
+    ratio = (2.0 * towards - distance) / jnp.where(known, distance, jnp.ones_like(distance))
+    return jnp.clip(jnp.where(known, ratio, jnp.zeros_like(ratio)), -p.clip, p.clip)
 
 
 def _summed(total: Array, step: Array, limit: Array, seen: Array) -> Array:
     """A cumulative sum after one more step."""
-    ceiling = _CAP * limit
-    return jnp.where(seen, jnp.clip(total + step, 0.0, ceiling), total)
+    return jnp.where(seen, jnp.clip(total + step, 0.0, _CAP * limit), total)
 
 
-def _dispersion(p: MonitorParameters, state: MonitorState, y, seen, free) -> Array:
+def _dispersion(p: MonitorParameters, state: MonitorState, y: Array, seen: Array, free: Array):
     """The average squared step from reply to reply, over its expectation."""
-    weight = p.dispersion_memory * free
-    stationary = stationary_variance(p)
-    expected = 2.0 * ((1.0 - p.persistence) * stationary + p.observation_noise)
+    expected = 2.0 * ((1.0 - p.persistence) * stationary_variance(p) + p.observation_noise)
     moved = y - state.previous
-    total = sum(
-        _squared_norm(part) / expected[index]
-        for index, part in enumerate((moved[: p.style_size], moved[p.style_size :]))
-    )
-    newest = total / max(sum(p.sizes), 1)
-    dispersion = state.dispersion + weight * (newest - state.dispersion)
-    return jnp.where(seen & (state.observed > 0), dispersion, state.dispersion)
+    parts = moved[: p.style_size], moved[p.style_size :]
+    style, content = (jnp.sum(part * part) / expected[k] for k, part in enumerate(parts))
+    newest = (style + content) / max(sum(p.sizes), 1)
+    change = p.dispersion_memory * free * (newest - state.dispersion)
+    counts = seen & (state.observed > 0)
+    return jnp.where(counts, state.dispersion + change, state.dispersion)
 
 
-def _measured(p: MonitorParameters, state: MonitorState, nis, step, departure, missing):
-    """The measurement of the new state, and that state with its phase."""
+def _measured(
+    p: MonitorParameters,
+    state: MonitorState,
+    nis: Array,
+    step: Array,
+    departure: Array,
+    missing: Array,
+) -> tuple[MonitorState, Measurement]:
+    """The new state with its phase, and its measurement."""
     contrast = state.contrast / p.contrast_limit
     constraints = state.constraints / p.constraint_limit
     away = departure / p.departure_limit
     worst = jnp.max(contrast)
     sums = jnp.max(jnp.concatenate([contrast, constraints]))
     signs = Signs(sums, worst, jnp.max(away), state.dispersion / p.crystallised_below)
-    phase = phase_step(state.phase, signs, state.observed < p.forming_turns)
+    phase = phase_step(state.phase, signs, state.observed < jnp.asarray(p.forming_turns, jnp.int32))
     alarms = contrast > 1.0, away > 1.0, constraints > 1.0
     alarm = jnp.any(jnp.concatenate(alarms))
     sizes = jnp.maximum(jnp.asarray(p.sizes, p.dtype), 1.0)
@@ -311,11 +247,3 @@ def _measured(p: MonitorParameters, state: MonitorState, nis, step, departure, m
         missing=missing,
     )
     return eqx.tree_at(lambda state: state.phase, state, phase), measurement
-
-
-def _squared_norm(vector: Array) -> Array:
-    return _sum(vector * vector)
-
-
-def _sum(products: Array) -> Array:
-    return jnp.sum(products)

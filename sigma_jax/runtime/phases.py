@@ -77,20 +77,21 @@ def phase_step(state: PhaseState, signs: Signs, forming: Bool[Array, ""]) -> Pha
     """
     severity = jnp.asarray(_SEVERITY, jnp.int32)
     target = _target(signs)
-    target = jnp.where(
-        (state.cooldown > 0) & (severity[target] > 1), jnp.int32(Phase.REFLECTIVE), target
-    )
-    calm = jnp.where(_under(state.phase, signs), state.calm + 1, 0)
+    reflective = jnp.asarray(int(Phase.REFLECTIVE), jnp.int32)
+    target = jnp.where((state.cooldown > 0) & (severity[target] > 1), reflective, target)
+    none = jnp.zeros((), jnp.int32)
+    calm = jnp.where(_under(state.phase, signs), state.calm + 1, none)
     worse = severity[target] > severity[state.phase]
     leave = (calm >= HOLD_TURNS) & (severity[target] < severity[state.phase])
-    changes = worse | leave | (state.phase == Phase.FORMING)
+    changes = worse | leave | (state.phase == int(Phase.FORMING))
     phase = jnp.where(changes, target, state.phase)
     cools = leave & (severity[state.phase] > 1)
     cooldown = jnp.where(cools, COOLDOWN_TURNS, jnp.maximum(state.cooldown - 1, 0))
+    counting = (~forming).astype(jnp.int32)
     return PhaseState(
-        phase=jnp.where(forming, jnp.int32(Phase.FORMING), phase).astype(jnp.int32),
-        calm=jnp.where(forming | changes, 0, calm).astype(jnp.int32),
-        cooldown=jnp.where(forming, 0, cooldown).astype(jnp.int32),
+        phase=jnp.where(forming, jnp.zeros_like(phase), phase).astype(jnp.int32),
+        calm=jnp.where(changes, none, calm).astype(jnp.int32) * counting,
+        cooldown=cooldown.astype(jnp.int32) * counting,
     )
 
 
@@ -98,19 +99,10 @@ def _target(signs: Signs) -> Int[Array, ""]:
     """The phase of these signs alone."""
     unknown = (signs.departure > 1.0) & (signs.towards_default < _LOWER)
     watched = (signs.sums >= _LOWER) | (signs.departure > 1.0)
-    return jnp.where(
-        signs.sums > 1.0,
-        jnp.int32(Phase.RECOVERY),
-        jnp.where(
-            unknown,
-            jnp.int32(Phase.FRAGMENTING),
-            jnp.where(
-                signs.dispersion < 1.0,
-                jnp.int32(Phase.CRYSTALLISED),
-                jnp.where(watched, jnp.int32(Phase.REFLECTIVE), jnp.int32(Phase.STABLE)),
-            ),
-        ),
-    )
+    held = jnp.stack([signs.sums > 1.0, unknown, signs.dispersion < 1.0, watched])
+    phases = Phase.RECOVERY, Phase.FRAGMENTING, Phase.CRYSTALLISED, Phase.REFLECTIVE, Phase.STABLE
+    first = jnp.argmax(jnp.concatenate([held, jnp.ones(1, bool)]))
+    return jnp.asarray(phases, jnp.int32)[first]
 
 
 def _under(phase: Int[Array, ""], signs: Signs) -> Bool[Array, ""]:

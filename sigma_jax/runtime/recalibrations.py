@@ -40,11 +40,22 @@ def recalibrations(
     apart = np.zeros(identity.shape[1])
     if len(default):
         distance = float(np.linalg.norm(fitted.default))
-        share = min(max(fitted.power, 0.0) / distance, 1.0) if distance > 0 else 0.0
+        noise = len(fitted.default) * (1 / len(identity) + 1 / len(default))
+        share = min(_true_distance(fitted.power, noise) / distance, 1.0) if distance > 0 else 0.0
         apart = share * (default.mean(axis=0) - identity.mean(axis=0))
     counts = len(identity), len(default)
     found = [_refitted(covariance, apart, counts, fit_map, random) for _ in range(count)]
     return Recalibrations(*[np.stack(parts) for parts in zip(*found, strict=True)])
+
+
+def _true_distance(power: float, noise: float) -> float:
+    """How far apart the means are, if held-out replies are `power` apart along their estimate.
+
+    An estimate with an error of mean square `noise` has lost the cosine of its angle with the
+    truth: power = Δ²/√(Δ² + noise).
+    """
+    power = max(power, 0.0)
+    return float(np.sqrt((power**2 + power * np.sqrt(power**2 + 4 * noise)) / 2))
 
 
 class _Truth(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from .turn_logs import LoggedConversation, LoggedTurn
 
 _SHORTEST = 16
 """Turns. Conversations are padded to this or to a power of two above it."""
+
+_observe = eqx.filter_jit(Calibration.observe)
 
 
 class LoggedObservations(NamedTuple):
@@ -72,7 +75,8 @@ def replay_log(
     measured: dict[int, Measurement] = {}
     for length, places in sorted(of_length.items()):
         parts = zip(*(seen[place] for place in places), strict=True)
-        whole = replay(parameters, *(_stacked(part, length) for part in parts))
+        measured_all = replay(parameters, *(_stacked(part, length) for part in parts))
+        whole = jax.tree.map(np.asarray, measured_all)
         for row, place in enumerate(places):
             measured[place] = _row(whole, row, len(conversations[place].turns))
     return tuple(
@@ -144,7 +148,9 @@ def _observations(
     present = np.array([_is_present(turn) for turn in turns])
     gates, gate = [], StyleGate()
     for turn in turns:
-        gate = style_gate(turn.user, gate)
+        # As in the loop: what the identity keeps to anyway is no other style, whoever says it.
+        if not any(constraint.text in turn.user for constraint in constraints):
+            gate = style_gate(turn.user, gate)
         gates.append(gate.now)
     broken = np.zeros((len(turns), len(constraints)), bool)
     replies = [turns[place].reply for place in np.flatnonzero(present)]
@@ -164,7 +170,7 @@ def _observed(
     calibration: Calibration, style: Float[np.ndarray, "n 14"], content: Float[np.ndarray, "n c"]
 ) -> Float[np.ndarray, "n d"]:
     """`observe` reply by reply: a product of matrices would give other bits than the loop's."""
-    return np.stack([calibration.observe(*each) for each in zip(style, content, strict=True)])
+    return np.stack([_observe(calibration, *each) for each in zip(style, content, strict=True)])
 
 
 def _padded(turns: int) -> int:
@@ -180,8 +186,8 @@ def _stacked(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
 
 
 def _row(measured: Measurement, row: int, turns: int) -> Measurement:
-    """The first turns of one conversation, as NumPy's arrays."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf[row, :turns]), measured)
+    """The first turns of one conversation."""
+    return jax.tree.map(lambda leaf: leaf[row, :turns], measured)
 
 
 def _table(

@@ -35,13 +35,13 @@ def replay(
     if y.ndim != 3 or y.shape[2] != size:
         raise ValueError(f"y must be [b, t, {size}]; got shape {y.shape}.")
     batch = y.shape[:2]
-    given = {
-        "present": (present, batch, bool, True),
-        "commanded": (commanded, batch, parameters.dtype, 0.0),
-        "violations": (violations, (*batch, constraints), bool, False),
-    }
-    arrays = [_array(name, *rest) for name, rest in given.items()]
-    return _replayed(parameters, Observation(y, *arrays))
+    observations = Observation(
+        y=y,
+        present=_array("present", present, batch, bool, True),
+        commanded=_array("commanded", commanded, batch, parameters.dtype, 0.0),
+        violations=_array("violations", violations, (*batch, constraints), bool, False),
+    )
+    return _replayed(parameters, observations)
 
 
 def _array(name: str, value, shape: tuple[int, ...], dtype, default) -> Array:
@@ -58,8 +58,21 @@ def _array(name: str, value, shape: tuple[int, ...], dtype, default) -> Array:
 
 @jax.jit
 def _replayed(parameters: MonitorParameters, observations: Observation) -> Measurement:
-    one = partial(_conversation, parameters)
-    return jax.lax.map(one, observations, batch_size=_ROWS)
+    rows = jax.vmap(partial(_conversation, parameters))
+    count = observations.y.shape[0]
+    whole = count - count % _ROWS
+    parts = []
+    if whole:
+        # Divided here and not by `map`, which divides no array of size zero.
+        blocks = jax.tree.map(
+            lambda leaf: leaf[:whole].reshape(whole // _ROWS, _ROWS, *leaf.shape[1:]),
+            observations,
+        )
+        measured = jax.lax.map(rows, blocks)
+        parts.append(jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), measured))
+    if whole < count:
+        parts.append(rows(jax.tree.map(lambda leaf: leaf[whole:], observations)))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def _conversation(parameters: MonitorParameters, observations: Observation) -> Measurement:

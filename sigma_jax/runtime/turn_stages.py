@@ -6,8 +6,8 @@ put another in the place of any.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,30 +18,22 @@ from .._check import require_in
 from .calibration import Calibration
 from .checks import violations
 from .control import (
-    ControlPolicy,
     Level,
-    Plan,
     Signals,
     after_turn,
     in_force,
     plan_turn,
     reminder_text,
 )
-from .conversation_state import ConversationState
-from .encoders import Encoder
 from .fact_rules import extract_facts, forget_request
 from .facts import FactBook
-from .identity import Identity
 from .input_kinds import InputKind, input_kind
-from .memories import MemoryHit, MemoryIndex
-from .models import Completion, Model, ModelFailure
-from .monitor import Measurement, MonitorParameters, MonitorState, Observation
+from .models import ModelFailure
+from .monitor import Measurement, Observation
 from .phases import Phase
 from .prompt import (
     Exchange,
     Note,
-    Prompt,
-    PromptBudget,
     PromptParts,
     build_prompt,
     cut_window,
@@ -51,83 +43,12 @@ from .reply_problems import ReplyProblem, reply_problem
 from .style import style_features
 from .style_commands import style_gate
 from .symbols import extract_symbols
+from .tokens import count_tokens
+from .turn_in_progress import Parts, Turn
 
 _MOTIFS_SHOWN = 3
 _COMMANDED = 0.5
 """From this weight on a reply that strays does what the user asked for."""
-
-
-@dataclass(frozen=True)
-class RuntimeSettings:
-    """What a user may want otherwise.
-
-    **Arguments:** `budget` of the prompt; `policy` of corrections; `max_tokens` of a reply;
-    `memories`, at most so many in a prompt; `language` that replies are expected in, or None;
-    `most_user_bytes` and `most_reply_bytes` of a text, in UTF-8.
-
-    **Raises** `ValueError` for a number below one.
-    """
-
-    budget: PromptBudget = field(default_factory=PromptBudget)
-    policy: ControlPolicy = field(default_factory=ControlPolicy)
-    max_tokens: int = 512
-    memories: int = 8
-    language: str | None = "en"
-    most_user_bytes: int = 64 * 1024
-    most_reply_bytes: int = 64 * 1024
-
-    def __post_init__(self) -> None:
-        for name in ("max_tokens", "memories", "most_user_bytes", "most_reply_bytes"):
-            require_in(name, getattr(self, name), 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """What a conversation is made of: its stages look things up here and change none of it."""
-
-    model: Model
-    identity: Identity
-    encoder: Encoder
-    memories: MemoryIndex
-    monitor: MonitorParameters
-    calibration: Calibration | None
-    monitor_step: Callable[..., tuple[MonitorState, Measurement]]
-    settings: RuntimeSettings
-
-    @property
-    def wordings(self) -> dict[str, str]:
-        """The constraints' words, by their names."""
-        return {constraint.name: constraint.text for constraint in self.identity.constraints}
-
-
-class Turn(NamedTuple):
-    """A turn in progress. What a stage has not yet done is as it is here."""
-
-    number: int
-    user_text: str
-    before: ConversationState
-    after: ConversationState
-    on_piece: Callable[[str], None] | None = None
-    kind: InputKind = InputKind.STATEMENT
-    hits: tuple[MemoryHit, ...] = ()
-    plan: Plan = Plan(Level.NONE, (), "", 0, (), (), True)
-    reminder: str = ""
-    prompt: Prompt = Prompt((), ())
-    completion: Completion | None = None
-    failure: str | None = None
-    """Why there is no completion."""
-    failure_message: str = ""
-    reply: str = ""
-    problem: ReplyProblem | None = None
-    violated: tuple[str, ...] = ()
-    """The constraints that the reply breaks."""
-    drafted: tuple[str, ...] = ()
-    """Those that the first reply broke, before any other was asked for."""
-    attempts: int = 0
-    """Calls of the model."""
-    prompt_tokens: int = 0
-    """Of all calls, as `count_tokens` counts them."""
-    measurement: Measurement | None = None
 
 
 Stage = Callable[[Turn, Parts], Turn]
@@ -210,11 +131,11 @@ def make_prompt(turn: Turn, parts: Parts) -> Turn:
     """Build the prompt: the same bytes for the same state and words."""
     window = turn.after.window
     first = window[0].number if window else turn.number
-    known = [note for note in fact_notes(turn.after.facts) if note.turn < first]
+    facts = fact_notes(turn.after.facts, before=first, budget=parts.settings.budget.facts)
     prompt = build_prompt(
         PromptParts(
             identity=parts.identity,
-            facts=within(known, parts.settings.budget.facts),
+            facts=facts,
             window=window,
             memories=tuple(Note(hit.turn, hit.role, hit.text) for hit in turn.hits),
             reminder=turn.reminder,
@@ -352,14 +273,20 @@ class Stages:
     conclude: Stage = conclude
 
 
-def fact_notes(facts: FactBook) -> tuple[Note, ...]:
-    """What holds, a note a sentence, in order; where a part has ended, the rest by itself."""
-    ended = facts.sentences
+def fact_notes(facts: FactBook, *, before: int, budget: int) -> tuple[Note, ...]:
+    """The latest facts that hold, of turns before `before`, within `budget` tokens, in order.
+
+    A note is a sentence; of one of which a part has ended, what still holds of it.
+    """
     notes: dict[tuple[int, str], None] = {}
-    for fact in facts.current():
-        whole = (fact.turn, fact.text) not in ended
-        notes[fact.turn, fact.text if whole else f"{fact.key}: {fact.value}"] = None
-    return tuple(Note(turn, "user", text) for turn, text in notes)
+    for fact in reversed(facts.current()):
+        if fact.turn < before:
+            together = [other for other in facts.of_turn(fact.turn) if other.text == fact.text]
+            whole = all(other.ending is None for other in together)
+            notes[fact.turn, fact.text if whole else f"{fact.key}: {fact.value}"] = None
+        if count_tokens("".join(text for _, text in notes)) > budget:
+            break
+    return within([Note(turn, "user", text) for turn, text in reversed(notes)], budget)
 
 
 def measurement_record(measurement: Measurement | None) -> dict[str, Any]:

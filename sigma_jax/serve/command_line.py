@@ -16,7 +16,7 @@ def run_server(
     """Listen, and serve what is to be served; the exit status, 1 with a line of what was wrong.
 
     **Arguments:** `needed`, packages of the extra `serve`; `serve`, given the socket, which is held
-    before anything is loaded; that it raises `FileNotFoundError` or `ValueError` is an answer.
+    before anything is loaded; that it raises `OSError` or `ValueError` is an answer.
     """
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     if absent:
@@ -29,7 +29,7 @@ def run_server(
     with listener:
         try:
             serve(listener)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             return _failed(str(error))
     return 0
 

@@ -41,8 +41,8 @@ def create_conversation_app(
     runtimes that are kept open while nobody uses them; `workers`, turns that are taken at the same
     time; `body_limit`, bytes of a request that are read.
 
-    **Raises** `ValueError` for numbers below one, an empty name, and a calibration of another
-    identity or of none.
+    **Raises** `ValueError` for numbers below one, an empty name, and a calibration of no identity,
+    another identity, or another encoder than hashed words.
     """
     require_in("body_limit", body_limit, 1)
     if not name:
@@ -50,7 +50,7 @@ def create_conversation_app(
     turns = ConversationTurns(
         model, store, identity=identity, calibration=calibration, settings=settings
     )
-    opened = OpenConversations(most=most_open, workers=workers)
+    opened = OpenConversations(most_open=most_open, workers=workers)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from ..runtime import (
     ConversationConflict,
     ConversationRuntime,
     ConversationStore,
+    HashedEncoder,
     Identity,
     Model,
     ReplyProblem,
@@ -33,7 +34,8 @@ class ConversationTurns:
     None for what its own system message says; `calibration` of the monitor, for `identity`;
     `settings` of every runtime.
 
-    **Raises** `ValueError` for a calibration without an identity, or of another one.
+    **Raises** `ValueError` for a calibration without an identity, of another one, or of another
+    encoder.
     """
 
     def __init__(
@@ -110,29 +112,28 @@ class ConversationTurns:
             result = runtime.turn(ask.text, key=ask.key, on_piece=heard)
         except ConversationConflict:
             runtime.reload()  # another process has gone on with it
-            if heard is not None and heard.text:
+            if heard is not None and heard.characters:
                 raise
             result = runtime.turn(ask.text, key=ask.key, on_piece=heard)
         if heard is not None:
-            heard(result.text[len(heard.text) :])
+            heard(result.text[heard.characters :])
         return result
 
 
 class _Heard:
-    """Hands pieces on up to where the reply is cut, and remembers them."""
+    """Hands pieces on up to where the runtime cuts the reply, `most` bytes, and counts them."""
 
     def __init__(self, on_piece: Callable[[str], None], most: int):
         self._on_piece, self._left = on_piece, most
-        self.text = ""
+        self.characters = 0
 
     def __call__(self, piece: str) -> None:
-        size = len(piece.encode())
-        if size > self._left:
-            piece = piece.encode()[: self._left].decode(errors="ignore")
-        self._left = max(self._left - size, 0)
-        if piece:
-            self.text += piece
-            self._on_piece(piece)
+        data = piece.encode()
+        shown = data[: self._left].decode(errors="ignore")
+        self._left = max(self._left - len(data), 0)
+        self.characters += len(shown)
+        if shown:
+            self._on_piece(shown)
 
 
 def finish_reason(result: TurnResult) -> str:
@@ -210,9 +211,9 @@ def _require_history(ask: Ask, store: ConversationStore) -> None:
             return
     raise RequestError(
         409,
-        "the messages before the last are not those that this conversation has gone through here: "
-        f"it has {store.last_turn(name)} turns. No id was sent, so that it is told by its first "
-        "messages alone. Send an X-Conversation-Id of your own with a history that began "
+        "the messages before the last are not those that this conversation has gone through here "
+        f"(its last turn is {store.last_turn(name)}). No id was sent, so that it is told by its "
+        "first messages. Send an X-Conversation-Id of your own with a history that began "
         "elsewhere, was cut or changed, or begins as another does.",
         field="messages",
         code="other_history",
@@ -226,3 +227,6 @@ def _require_its_own(calibration: Calibration, identity: Identity | None) -> Non
     made_for = calibration.provenance.identity
     if made_for and made_for != identity.digest:
         raise ValueError("calibration was made for another identity; calibrate it for this one.")
+    encoder, ours = calibration.provenance.encoder, HashedEncoder().name
+    if encoder and encoder != ours:
+        raise ValueError(f"calibration was made with encoder {encoder!r}; here it is {ours!r}.")

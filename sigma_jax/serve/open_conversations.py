@@ -36,18 +36,18 @@ class OpenConversation:
 class OpenConversations:
     """Does work on conversations in threads: one at a time on each, on several at once.
 
-    Used from one event loop. A conversation that nobody wants stays open until `most` are; then
-    that which has rested longest is closed. What it was is in its store.
+    Used from one event loop. A conversation that nobody wants stays open until there are more than
+    `most_open`; then that which has rested longest is closed. What it was is in its store.
 
-    **Arguments:** `most`, conversations that are kept open; `workers`, threads.
+    **Arguments:** `most_open`, conversations that are kept open; `workers`, threads.
 
     **Raises** `ValueError` for a number below one.
     """
 
-    def __init__(self, *, most: int, workers: int):
-        require_in("most", most, 1)
+    def __init__(self, *, most_open: int, workers: int):
+        require_in("most_open", most_open, 1)
         require_in("workers", workers, 1)
-        self._most = most
+        self._most = most_open
         self._open: OrderedDict[str, OpenConversation] = OrderedDict()
         self._tasks: set[asyncio.Task] = set()
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="conversation")

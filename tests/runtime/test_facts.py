@@ -181,9 +181,15 @@ def test_a_plain_statement_updates():
     assert [fact.ending for fact in book.facts] == [Ending.UPDATED, Ending.UPDATED, None]
 
 
-def test_a_repetition_adds_nothing():
-    book = told("The port is 80.", "the  port is 80!", "My port is the 80")
-    assert len(book.facts) == 1
+def test_a_repetition_takes_the_place_of_what_it_repeats():
+    book = told("The port is 80.", "the  port is 80!", "My port is the 80. The port is 80.")
+    assert [(fact.turn, fact.ending) for fact in book.facts] == [
+        (1, Ending.REPEATED),
+        (2, Ending.REPEATED),
+        (3, None),
+    ]
+    corrected = book.add(extract_facts("Actually, the port is 81.", 4))
+    assert values(corrected.add(extract_facts("The port is 80.", 5))) == ["81"]
 
 
 def test_a_correction_may_say_less():
@@ -271,12 +277,11 @@ def test_nothing_is_lost_and_the_last_correction_holds(events):
                 known = any(k == key for k, _ in said)
                 key = "red port" if key == "port" and not known and "red port" in holding else key
             book = book.add([Fact(event[0], value, f"{turn}", turn, is_correction=marked)])
-            if holding.get(key) != value:
-                said.append((key, value))
-                if marked or (key, value) not in withdrawn:
-                    if marked and key in holding:
-                        withdrawn.add((key, holding[key]))
-                    holding[key] = value
+            said.append((key, value))
+            if holding.get(key) != value and (marked or (key, value) not in withdrawn):
+                if marked and key in holding:
+                    withdrawn.add((key, holding[key]))
+                holding[key] = value
         assert {fact.key: fact.value for fact in book.current()} == holding
         assert len(book.current()) == len(holding)
         # Append only: what was said stays at its place, and an end stays where it was.

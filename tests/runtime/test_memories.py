@@ -119,6 +119,14 @@ def test_corrected_statements_are_left_out():
     assert texts_of(found(texts, "what is the port", facts=None))[0] == "The port is 80."
 
 
+def test_every_repetition_of_what_was_corrected_is_left_out():
+    texts = ["The port is 80.", "Well, our port is 80.", "The port is 80!", "The port is now 81."]
+    assert texts_of(found(texts, "port")) == ["The port is now 81."]
+    assert texts_of(found(texts[:3], "port")) == ["Well, our port is 80.", "The port is 80!"]
+    back = [*texts, "Actually, the port is 80."]
+    assert texts_of(found(back, "port")) == [*texts[1:3], "Actually, the port is 80."]
+
+
 def test_only_the_sentence_that_holds_no_longer_is_left_out():
     texts = [
         "The port is 80. The port is on the quay.",
