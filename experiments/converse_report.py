@@ -196,7 +196,7 @@ def write_report(
                     {a: results.recall_by_lag[a] for a in _SHOWN_LAGS if a in results.arms},
                 ),
             ),
-            *_drift_section(results, lost),
+            *_drift_section(results, lost, config.lost_at),
             *_detection_section(results),
             report.Section(
                 "The runtime against each arm",
@@ -218,11 +218,11 @@ def write_report(
     report.write_text(output / "report.html", page)
 
 
-def _drift_section(results: Results, lost: "Sequence[LostIdentity]") -> list[report.Section]:
+def _drift_section(
+    results: Results, lost: "Sequence[LostIdentity]", lost_at: int
+) -> list[report.Section]:
     if not lost:
         return []
-    from experiments.converse_runs import LOST_AT
-
     total = sum(results.phases.values())
     phases = ", ".join(
         f"{name.capitalize()} {count / total:.0%}" for name, count in sorted(results.phases.items())
@@ -231,9 +231,9 @@ def _drift_section(results: Results, lost: "Sequence[LostIdentity]") -> list[rep
         report.Section(
             "A conversation that loses its identity",
             f"The scenario with a model whose identity reaches no further than the last message "
-            f"from turn {LOST_AT} on (grey): above only watched, below with the corrections. Of "
+            f"from turn {lost_at} on (grey): above only watched, below with the corrections. Of "
             f"the runtime's turns without such a loss: {phases}.",
-            drift_figure([DriftChart(*vars(each).values()) for each in lost], LOST_AT),
+            drift_figure([DriftChart(*vars(each).values()) for each in lost], lost_at),
         )
     ]
 

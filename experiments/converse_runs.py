@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from sigma_jax.runtime.comparison_arms import Arm, ArmRun
     from sigma_jax.runtime.detection_runs import Watched
 
-LOST_AT = 110
-"""The turn at which the identity is lost in the conversations of the drift charts."""
-
 
 @dataclass(frozen=True)
 class SeedRuns:
@@ -157,7 +154,7 @@ def lose_identity(config: dict[str, Any], seed: int) -> list[LostIdentity]:
     model = simulated(config, scenario, seed)
     calibration = calibration_of(config, scenario, model, seed, encoder)
     limits = calibration.parameters
-    lost = dataclasses.replace(model, mode=AbruptLoss(LOST_AT))
+    lost = dataclasses.replace(model, mode=AbruptLoss(config["lost_at"]))
     found = []
     for title, observe_only in (("only observed", True), ("corrected", False)):
         settings = runtime.RuntimeSettings(policy=runtime.ControlPolicy(observe_only=observe_only))

@@ -28,7 +28,7 @@ from .text_channels import (
     fit_channel,
     style_map,
 )
-from .thresholds import NullModel, simulated_limits
+from .thresholds import NullModel, simulated_limits, violation_limit
 
 _FORMAT = "sigma_jax/calibration/1"
 
@@ -36,7 +36,6 @@ LEAST_POWER = 1.0
 """Below this d' a channel's contrast is not used."""
 
 _AGAIN = 400  # calibrations that might as well have been made
-_SURE = 1e6  # replies, of which a rate would be known exactly
 _PERSISTENCE, _STATE_SHARE = 0.5, 0.5
 _FEW_VIOLATIONS = 0.02  # the least share of replies that is thought to violate a constraint
 _MORE_VIOLATIONS = 0.25  # of the replies that keep it now: what its sum is tuned to notice
@@ -173,24 +172,26 @@ def uncalibrated(
     y is empty, `[0]`; the phase stays FORMING, and only the constraints' sums act. Their limits
     are for a model that violates each constraint in 2 % of its replies.
 
-    **Raises** `ValueError` for a negative number of constraints.
+    **Raises** `ValueError` for a negative number of constraints, or a rate or horizon out of range.
     """
     require_in("constraints", constraints, 0)
+    require_in("false_alarm", false_alarm, 1e-6, 0.5)
+    require_in("horizon", horizon, 1)
     parameters = _parameters([np.zeros(0)] * 2, np.zeros(2), np.zeros((0, constraints), bool))
-    parameters = eqx.tree_at(
-        lambda p: p.forming_turns, parameters, jnp.asarray(np.iinfo(np.int32).max, jnp.int32)
-    )
-    nothing = Recalibrations(np.zeros((1, 0, 0)), np.zeros((1, 0)), np.zeros((1, 0)))
-    rates = np.full(constraints, _FEW_VIOLATIONS * _SURE)
-    null = NullModel((nothing, nothing), rates, _SURE)
-    return _limited(
+    far = jnp.full(2, jnp.inf, parameters.dtype)
+    limits = jnp.zeros(0, parameters.dtype)
+    if constraints:
+        # So that independent constraints together have the rate.
+        each = 1 - (1 - false_alarm) ** (1 / constraints)
+        steps = float(parameters.violated[0]), float(parameters.kept[0])
+        limit = violation_limit(steps, _FEW_VIOLATIONS, false_alarm=each, horizon=horizon)
+        limits = jnp.full(constraints, limit, parameters.dtype)
+    never = jnp.asarray(np.iinfo(np.int32).max, jnp.int32)
+    return eqx.tree_at(
+        lambda p: (p.contrast_limit, p.departure_limit, p.constraint_limit, p.forming_turns),
         parameters,
-        null,
-        false_alarm=false_alarm,
-        horizon=horizon,
-        replicas=2000,
-        key=jax.random.key(0),
-    )[0]
+        (far, far, limits, never),
+    )
 
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:

@@ -144,7 +144,7 @@ def plan_turn(
         reasons.append("a statistic is past half its threshold")
     if signals.alarmed:
         level = Level.RESTATE
-        reasons.append(f"in alarm for {alarm_turns} turns")
+        reasons.append(f"in alarm, turn {alarm_turns} of it")
     if alarm_turns >= policy.patience and state.rest == 0:
         level = Level.REBUILD
         reasons.append("the alarm lasts")

@@ -3,7 +3,6 @@
 import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import jax
 import numpy as np
 
 from .calibration import Calibration, uncalibrated
-from .control import in_force
 from .conversation_state import (
     ConversationState,
-    state_bytes,
     state_from_bytes,
     window_numbers,
 )
 from .conversation_store import ConversationStore
+from .conversation_views import watched_note
 from .encoded_texts import CachedEncoder
 from .encoders import Encoder, HashedEncoder
 from .identity import ASSISTANT, Identity
@@ -27,38 +25,12 @@ from .memories import MemoryIndex, memories_of
 from .models import Model, ModelFailure, as_model
 from .monitor import monitor_step, start_monitor
 from .motif_memory import MotifMemory
-from .prompt import Prompt
 from .turn_in_progress import Parts, RuntimeSettings, Turn
 from .turn_records import TurnRecord
-from .turn_stages import Stages, measurement_record
+from .turn_results import TurnResult, turn_record, turn_result
+from .turn_stages import Stages, held_back
 
 _monitor_step = jax.jit(monitor_step)  # one program for all conversations of one shape
-
-
-@dataclass(frozen=True)
-class TurnResult:
-    """What came of a turn."""
-
-    number: int
-    text: str
-    """The reply; empty if the model failed."""
-    failure: str | None = None
-    """Why there is no reply: see `ModelFailure.reason`."""
-    failure_message: str = ""
-    repeated: bool = False
-    """The key was known: this is what was replied then, and nobody was asked."""
-    flags: tuple[str, ...] = ()
-    """What is wrong with the reply, and `regenerated`."""
-    measurement: Any = None
-    """Numbers by name: see `Measurement`; and what the stages noted."""
-    plan: Any = None
-    """The receipt: what was done about the conversation, why, and whether it was only observed."""
-    prompt: Prompt | None = None
-    """The last that was sent; None where nobody was asked."""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    """As the model counted them."""
-    finish_reason: str | None = None
 
 
 class ConversationRuntime:
@@ -76,7 +48,8 @@ class ConversationRuntime:
     texts, by default hashed words; `calibration` of the monitor for this model and identity, see
     `calibrate_identity`: without one only the constraints are watched; `settings`; `stages`.
 
-    **Raises** `ValueError` for what is no model; `StoreError` if the conversation was made with
+    **Raises** `ValueError` for what is no model, or a calibration of another identity or encoder;
+    `StoreError` if the conversation was made with
     another identity, encoder or calibration, or the file is no store.
     """
 
@@ -98,12 +71,10 @@ class ConversationRuntime:
         self._stages, self._lock = stages, threading.RLock()
         encoder = CachedEncoder(encoder or HashedEncoder(), most=4096)
         constraints = len(identity.constraints)
-        monitor = uncalibrated(constraints) if calibration is None else calibration.parameters
-        if monitor.violated.shape[0] != constraints:
-            raise ValueError(
-                f"calibration must be of the identity's {constraints} constraints; it is of "
-                f"{monitor.violated.shape[0]}."
-            )
+        monitor = uncalibrated(constraints)
+        if calibration is not None:
+            _require_fit(calibration, identity, encoder)
+            monitor = calibration.parameters
         self.parts = Parts(
             model=as_model(model),
             identity=identity,
@@ -120,7 +91,8 @@ class ConversationRuntime:
             identity=identity.digest,
             calibration=_digest(monitor),
         )
-        self.store.note_meta(conversation, model=self.parts.model.name, name=identity.name)
+        about = {"model": self.parts.model.name, "name": identity.name}
+        self.store.note_meta(conversation, **about, **watched_note(identity, monitor))
         self.reload()
 
     def __enter__(self) -> "ConversationRuntime":
@@ -179,7 +151,7 @@ class ConversationRuntime:
                 if known is not None and known.user_text != user_input:
                     raise ValueError(f"key {key!r} is of turn {known.number}, with other words.")
                 if known is not None and known.failure is None:
-                    return _result(known, repeated=True)
+                    return turn_result(known, repeated=True)
                 if known is not None:
                     before = _without(before, known.number)
             number = self._state.number + 1
@@ -190,9 +162,9 @@ class ConversationRuntime:
             turn = self._taken(turn)
             record = self._commit(turn, key)
             self._state = turn.after
-        if on_piece is not None and turn.reply and in_force(turn.plan).may_regenerate:
+        if on_piece is not None and turn.reply and held_back(turn, self.parts):
             on_piece(turn.reply)
-        return _result(record, prompt=turn.prompt, failure_message=turn.failure_message)
+        return turn_result(record, prompt=turn.prompt, failure_message=turn.failure_message)
 
     def reload(self) -> None:
         """Read the conversation from its store, as it is there now.
@@ -246,12 +218,30 @@ class ConversationRuntime:
             index = self.parts.memories
             memories = memories_of(turn.user_text, turn.number, first=len(index))
         vectors = self.parts.encoder.encode([memory.text for memory in memories])
-        record = _record(turn, self.conversation, key)
+        record = turn_record(turn, self.conversation, key)
         changes = turn.after.facts.changes(self._state.facts)
         self.store.commit(record, memories, vectors, changes)
         if memories:
             self.parts.memories.add(memories, vectors)
         return record
+
+
+def _require_fit(calibration: Calibration, identity: Identity, encoder: Encoder) -> None:
+    """Refuse a calibration of something else; one that names nothing is believed."""
+    made, found = calibration.provenance, len(calibration.parameters.violated)
+    if found != len(identity.constraints):
+        raise ValueError(
+            f"calibration must be of the identity's {len(identity.constraints)} constraints; it is "
+            f"of {found}."
+        )
+    if made.identity not in ("", identity.digest):
+        raise ValueError(
+            f"calibration must be of the identity {identity.name!r}; it is of another."
+        )
+    if made.encoder not in ("", encoder.name):
+        raise ValueError(
+            f"calibration must be of the encoder {encoder.name!r}; it is of {made.encoder!r}."
+        )
 
 
 def _with_memories(parts: Parts, index: MemoryIndex) -> Parts:
@@ -261,63 +251,6 @@ def _with_memories(parts: Parts, index: MemoryIndex) -> Parts:
 def _without(state: ConversationState, number: int) -> ConversationState:
     """The state without the exchange of a turn that is taken again."""
     return state._replace(window=tuple(e for e in state.window if e.number != number))
-
-
-def _record(turn: Turn, conversation: str, key: str) -> TurnRecord:
-    completion = turn.completion
-    flags = [] if turn.problem is None else [turn.problem.value]
-    flags += ["regenerated"] if turn.attempts > 1 else []
-    about = measurement_record(turn.measurement) | {
-        "kind": turn.kind.value,
-        "commanded": turn.after.gate.now,
-        "violated": list(turn.violated),
-        "drafted": list(turn.drafted),
-        "sent_tokens": turn.prompt_tokens,
-        "hits": [[hit.id, hit.turn, round(hit.score, 9)] for hit in turn.hits],
-    }
-    plan = turn.plan._asdict() | {"level": turn.plan.level.name, "reminder": turn.reminder}
-    return TurnRecord(
-        conversation=conversation,
-        number=turn.number,
-        key=key,
-        user_text=turn.user_text,
-        reply=turn.reply,
-        finish_reason=None if completion is None else completion.finish_reason,
-        failure=turn.failure,
-        flags=tuple(flags),
-        prompt_digest=turn.prompt.digest,
-        section_digests=tuple((part.name, part.digest) for part in turn.prompt.sections),
-        prompt_tokens=None if completion is None else completion.prompt_tokens,
-        completion_tokens=None if completion is None else completion.completion_tokens,
-        attempts=turn.attempts,
-        plan={name: list(v) if isinstance(v, tuple) else v for name, v in plan.items()},
-        measurement=about,
-        motifs=turn.after.motifs.to_json(),
-        state=state_bytes(turn.after),
-    )
-
-
-def _result(
-    record: TurnRecord,
-    *,
-    repeated: bool = False,
-    prompt: Prompt | None = None,
-    failure_message: str = "",
-) -> TurnResult:
-    return TurnResult(
-        number=record.number,
-        text=record.reply,
-        failure=record.failure,
-        failure_message=failure_message,
-        repeated=repeated,
-        flags=record.flags,
-        measurement=record.measurement,
-        plan=record.plan,
-        prompt=prompt,
-        prompt_tokens=record.prompt_tokens,
-        completion_tokens=record.completion_tokens,
-        finish_reason=record.finish_reason,
-    )
 
 
 def _digest(parameters: Any) -> str:

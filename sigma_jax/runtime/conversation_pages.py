@@ -29,7 +29,7 @@ def conversation_page(view: Mapping[str, Any], *, source: str | None = None) -> 
 
     **Raises** `ValueError` for what JSON cannot say.
     """
-    page = importlib.resources.files(__package__).joinpath(_FILE).read_text("utf-8")
+    page = importlib.resources.files("sigma_jax.runtime").joinpath(_FILE).read_text("utf-8")
     script = page.rpartition(_SCRIPT[0])[2].partition(_SCRIPT[1])[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = json.dumps({"view": view, "source": source}, allow_nan=False)

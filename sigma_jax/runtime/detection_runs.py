@@ -174,8 +174,7 @@ def observations(
     gate, commanded = StyleGate(), []
     for text in texts:
         # As in the loop: what the identity keeps to anyway is no other style.
-        if not any(constraint.text in text for constraint in identity.constraints):
-            gate = style_gate(text, gate)
+        gate = style_gate(text, gate, kept_anyway=[each.text for each in identity.constraints])
         commanded.append(gate.now)
     violated = np.array([violations(identity.constraints, reply) for reply in replies], bool)
     y = calibration.observe(style, encoder.encode(list(replies)))

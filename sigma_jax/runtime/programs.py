@@ -19,7 +19,7 @@ from .control import ControlPolicy
 from .conversation import ConversationRuntime
 from .conversation_pages import conversation_page
 from .conversation_store import ConversationStore
-from .conversation_views import conversation_view, watched_note
+from .conversation_views import conversation_view
 from .encoders import Encoder, HashedEncoder
 from .identity import ASSISTANT, Identity, read_identity
 from .identity_calibration import CALIBRATION_PROMPTS, calibrate_identity
@@ -29,8 +29,8 @@ from .replayed_logs import log_features, measurement_table, replay_log
 from .scenario import load_scenario
 from .simulated_model import SimulatedModel
 from .terminal_chat import Terminal, chat
-from .turn_logs import LogFlag, LoggedConversation, read_turns, recorded_log, write_turns
 from .turn_in_progress import RuntimeSettings
+from .turn_logs import LogFlag, LoggedConversation, read_turns, recorded_log, write_turns
 
 _SIMULATED = "simulated"
 _TABLES: dict[str, Callable[[pd.DataFrame, Path], object]] = {
@@ -60,7 +60,6 @@ def _chat(options: Namespace) -> int:
             settings=RuntimeSettings(policy=policy, max_tokens=options.max_tokens),
         ) as runtime,
     ):
-        store.note_meta(options.conversation, **watched_note(identity, runtime.parts.monitor))
         return chat(runtime, Terminal(options.store))
 
 
@@ -80,7 +79,7 @@ def _replay(options: Namespace) -> int:
             "--identity with constraints."
         )
     replayed = replay_log(conversations, calibration, encoder, constraints=identity.constraints)
-    table = measurement_table(replayed, calibration, constraints=identity.constraints)
+    table = measurement_table(replayed)
     write(table)
     flags = [turn.flag for each in conversations for turn in each.turns]
     found = [(flag.value, flags.count(flag)) for flag in LogFlag if flag is not LogFlag.WHOLE]
@@ -116,7 +115,8 @@ def _calibrate(options: Namespace) -> int:
     style, content = (float(power) for power in calibration.power)
     print(
         f"{identity.name}, {len(prompts)} prompts: d' of the style {style:.2f}, of the content "
-        f"{content:.2f}; written to {options.out}"
+        f"{content:.2f}; {100 * calibration.provenance.simulated_rate:.1f} % of simulated "
+        f"conversations alarm; written to {options.out}"
     )
     if calibration.warning is not None:
         print(f"note: {calibration.warning}", file=sys.stderr)
@@ -204,7 +204,10 @@ def _require_made_for(
         ("identity", made.identity, identity.digest),
     ):
         if of and of != given:
-            raise ValueError(f"the calibration was made with another {name}: {of!r}, not {given!r}")
+            raise ValueError(
+                f"the calibration was made with another {name}, {of:.40}, not {given:.40}; give "
+                f"the same with --{name}."
+            )
 
 
 def _log(path: Path) -> tuple[LoggedConversation, ...]:

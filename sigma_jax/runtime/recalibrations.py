@@ -95,9 +95,16 @@ def _refitted(truth: _Truth, apart, counts: tuple[int, int], fit_map: FitMap, ra
     whitening = fit_map(identity, default)
     covariance = truth.seen_through(whitening)
     size = len(whitening)
-    # Held-out replies set the scale: what is left of its error is that of their number.
+    # Held-out replies set the scale by their distances from the fitted means, as in `fit_channel`.
+    # What is left of its error is that of their number.
+    classes = [group for group in (identity, default - apart) if len(group)]
+    squared = [
+        (np.trace(covariance) + np.sum((whitening @ group.mean(axis=0)) ** 2))
+        / (1 + 1 / len(group))
+        for group in classes
+    ]
     error = random.standard_normal() * np.sqrt(0.5 / (size * sum(counts)))
-    scale = np.sqrt(size / np.trace(covariance)) * np.exp(error)
+    scale = np.sqrt(size / np.mean(squared)) * np.exp(error)
     mean = identity.mean(axis=0)
     place = np.zeros(size)
     if counts[1]:

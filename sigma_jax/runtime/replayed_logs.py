@@ -41,6 +41,10 @@ class ReplayedLog(NamedTuple):
     conversation: LoggedConversation
     seen: LoggedObservations
     measured: Measurement
+    parameters: MonitorParameters
+    """Of the monitor, with the limits."""
+    constraints: tuple[str, ...]
+    """Their names, in order."""
 
 
 def replay_log(
@@ -67,6 +71,7 @@ def replay_log(
     """
     conversations = tuple(conversations)
     constraints = tuple(constraints)
+    names = tuple(constraint.name for constraint in constraints)
     parameters = _parameters(calibration, encoder, len(constraints))
     seen = [_observations(each, calibration, encoder, constraints) for each in conversations]
     of_length: dict[int, list[int]] = {}
@@ -80,30 +85,21 @@ def replay_log(
         for row, place in enumerate(places):
             measured[place] = _row(whole, row, len(conversations[place].turns))
     return tuple(
-        ReplayedLog(conversation, seen[place], measured[place])
+        ReplayedLog(conversation, seen[place], measured[place], parameters, names)
         for place, conversation in enumerate(conversations)
     )
 
 
-def measurement_table(
-    replayed: Iterable[ReplayedLog],
-    calibration: Calibration | None,
-    *,
-    constraints: Sequence[Constraint] = (),
-) -> pd.DataFrame:
+def measurement_table(replayed: Iterable[ReplayedLog]) -> pd.DataFrame:
     """A row a turn. Sums and T² are in units of their limits: above 1 is an alarm.
 
     The columns: `conversation`, `turn` and `flag` of the log; `missing`, whether there was no reply
     to look at; `commanded`; `phase`, `stability`, `drift_index`, `dispersion`, `alarm`, `warn`;
     per channel `nis_style`, `contrast_style`, `departure_style` and so on, and whether each alarms;
     per constraint whether it was `broken_NAME`, its sum `constraint_NAME` and its alarm.
-
-    **Arguments:** `replayed`, as `replay_log` gives it for this calibration and these constraints.
     """
-    parameters = uncalibrated(len(constraints)) if calibration is None else calibration.parameters
-    names = [constraint.name for constraint in constraints]
-    parts = [_table(each, parameters, names) for each in replayed]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    tables = [_table(each) for each in replayed]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def log_features(
@@ -148,9 +144,7 @@ def _observations(
     present = np.array([_is_present(turn) for turn in turns])
     gates, gate = [], StyleGate()
     for turn in turns:
-        # As in the loop: what the identity keeps to anyway is no other style, whoever says it.
-        if not any(constraint.text in turn.user for constraint in constraints):
-            gate = style_gate(turn.user, gate)
+        gate = style_gate(turn.user, gate, kept_anyway=[each.text for each in constraints])
         gates.append(gate.now)
     broken = np.zeros((len(turns), len(constraints)), bool)
     replies = [turns[place].reply for place in np.flatnonzero(present)]
@@ -190,10 +184,8 @@ def _row(measured: Measurement, row: int, turns: int) -> Measurement:
     return jax.tree.map(lambda leaf: leaf[row, :turns], measured)
 
 
-def _table(
-    replayed: ReplayedLog, parameters: MonitorParameters, names: Sequence[str]
-) -> pd.DataFrame:
-    conversation, seen, measured = replayed
+def _table(replayed: ReplayedLog) -> pd.DataFrame:
+    conversation, seen, measured, parameters, names = replayed
     columns: dict[str, object] = {
         "conversation": conversation.name,
         "turn": [turn.number for turn in conversation.turns],

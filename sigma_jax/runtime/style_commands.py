@@ -1,6 +1,7 @@
 """Commands about style: that a user asks for another way of writing, and takes it back."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _LOOKED_AT = 4000
@@ -214,13 +215,18 @@ def style_command_weight(text: str) -> float:
     return 0.0 if command is None else command.weight
 
 
-def style_gate(text: str, before: StyleGate = StyleGate()) -> StyleGate:
+def style_gate(
+    text: str, before: StyleGate = StyleGate(), *, kept_anyway: Sequence[str] = ()
+) -> StyleGate:
     """The gate for the reply to `text`, after the gate for the reply before.
 
     A lasting command holds until a later one or until it is taken back; one for the next reply
     leaves what held before as it was.
+
+    **Arguments:** `kept_anyway`, the words of an identity's constraints: a text with one of them in
+    it asks for no other style.
     """
-    command = style_command(text)
+    command = None if any(words in text for words in kept_anyway) else style_command(text)
     if command is None:
         return StyleGate(before.lasting, before.lasting)
     if command.lasting or command.ends:

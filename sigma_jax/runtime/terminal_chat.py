@@ -141,7 +141,7 @@ def _turn(
     """Take a turn and show it. Whether there is a reply."""
     if key is None:  # other words after a turn that was killed are not that turn
         number = runtime.state.number + 1
-        key = f"turn {number}";  f"{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]}"
+        key = f"chat {number} {hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]}"
     terminal.say(f"{runtime.parts.identity.name}: ", end="")
     try:
         result = runtime.turn(text, key=key, on_piece=lambda piece: terminal.say(piece, end=""))
@@ -200,7 +200,7 @@ def _show_state(runtime: ConversationRuntime, terminal: Terminal) -> None:
         f"{totals['turns']} turns, {totals['failures']} without a reply, {totals['regenerated']} "
         f"regenerated, {totals['alarms']} in alarm; {totals['sent_tokens']:,} tokens sent"
     )
-    if turns:
+    if turns and turns[-1]["stability"] is not None:
         last = turns[-1]
         terminal.say(
             f"phase {last['phase']}, stability {last['stability']:.2f}, drift index "

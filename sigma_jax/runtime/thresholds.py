@@ -14,6 +14,8 @@ from .monitor_parameters import MonitorParameters, spread_over, stationary_varia
 from .recalibrations import Recalibrations
 
 _ROWS = 500  # conversations simulated at a time
+_RUNS = 20_000  # of one constraint's sum
+_MARGIN = 1 + 1e-4  # sums of the same steps in another order differ by round-off: none may pass
 
 
 class NullModel(NamedTuple):
@@ -70,9 +72,25 @@ def simulated_limits(
         limits[on], rate = ordered[allowed], above / replicas
     # One reply is never enough, however well the classes are told apart.
     limits[:2] = np.maximum(limits[:2], float(parameters.clip - parameters.slack))
-    # Sums of the same steps in another order differ by round-off: none of them may pass.
-    limits[4:] = np.maximum(limits[4:], np.asarray(parameters.violated)) * (1 + 1e-4)
+    limits[4:] = np.maximum(limits[4:], np.asarray(parameters.violated)) * _MARGIN
     return Limits(limits[:2], limits[2:4], limits[4:], rate)
+
+
+def violation_limit(
+    steps: tuple[float, float], rate: float, *, false_alarm: float, horizon: int
+) -> float:
+    """The limit of one constraint's sum that is passed in `false_alarm` of conversations.
+
+    **Arguments:** `steps` of the sum at a violation and otherwise; `rate`, the true share of
+    replies that violate the constraint.
+    """
+    random = np.random.default_rng(0)
+    total, largest = np.zeros(_RUNS), np.zeros(_RUNS)
+    for _ in range(horizon):
+        total = np.maximum(0.0, total + np.where(random.random(_RUNS) < rate, *steps))
+        largest = np.maximum(largest, total)
+    passed = np.sort(largest)[::-1][int(false_alarm * _RUNS)]
+    return max(float(passed), steps[0]) * _MARGIN
 
 
 def _rates(null: NullModel, replicas: int, key) -> Float[np.ndarray, "r k"]:

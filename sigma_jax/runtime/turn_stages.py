@@ -80,10 +80,8 @@ def update_state(turn: Turn, parts: Parts) -> Turn:
     if key is not None and facts.history(key):
         facts = facts.forget(key, turn.number)
     facts = facts.add(extract_facts(turn.user_text, turn.number))
-    gate = turn.before.gate
-    # What the identity keeps to anyway is no other style, whoever says it.
-    if not any(constraint.text in turn.user_text for constraint in parts.identity.constraints):
-        gate = style_gate(turn.user_text, gate)
+    kept_anyway = list(parts.wordings.values())
+    gate = style_gate(turn.user_text, turn.before.gate, kept_anyway=kept_anyway)
     return turn._replace(after=turn.after._replace(facts=facts, gate=gate))
 
 
@@ -147,8 +145,7 @@ def make_prompt(turn: Turn, parts: Parts) -> Turn:
 
 def call_model(turn: Turn, parts: Parts) -> Turn:
     """Ask the model. That it fails is an outcome, not an end."""
-    # What may be asked for again is not shown before it stands.
-    heard = None if in_force(turn.plan).may_regenerate else turn.on_piece
+    heard = None if held_back(turn, parts) else turn.on_piece
     counted = turn._replace(
         attempts=turn.attempts + 1, prompt_tokens=turn.prompt_tokens + turn.prompt.tokens
     )
@@ -186,10 +183,15 @@ def check_reply(turn: Turn, parts: Parts) -> Turn:
 
 
 def correct(turn: Turn, parts: Parts, stages: "Stages") -> Turn:
-    """Ask again for a reply that cannot stand, within the plan's budget; keep the best."""
+    """Ask again for a reply that cannot stand, within the plan's budget; keep the best.
+
+    Where no constraint is hard, replies are shown as they come, and only one that is empty is asked
+    for again.
+    """
     best = turn._replace(drafted=turn.violated)
     for _ in range(in_force(turn.plan).may_regenerate):
-        if best.completion is None or not _faults(best, parts)[0]:
+        shown = bool(best.reply) and not held_back(turn, parts)
+        if best.completion is None or shown or not _faults(best, parts)[0]:
             break
         wanted = [parts.wordings[name] for name in best.violated]
         again = "\n".join(part for part in (turn.reminder, *wanted) if part)
@@ -295,6 +297,12 @@ def measurement_record(measurement: Measurement | None) -> dict[str, Any]:
         return {}
     record = {name: np.asarray(value).tolist() for name, value in vars(measurement).items()}
     return record | {"phase": Phase(record["phase"]).name}
+
+
+def held_back(turn: Turn, parts: Parts) -> bool:
+    """Whether the reply is not shown before it stands, as another may be asked for."""
+    hard = any(each.hard and each.check is not None for each in parts.identity.constraints)
+    return hard and in_force(turn.plan).may_regenerate > 0
 
 
 def _faults(turn: Turn, parts: Parts) -> tuple[int, int]:

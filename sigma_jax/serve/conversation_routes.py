@@ -10,9 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..runtime import TurnResult
-from ..runtime.conversation_pages import conversation_page
-from ..runtime.conversation_views import conversation_view
+from ..runtime import TurnResult, conversation_page, conversation_view
 from .conversation_requests import Ask, read_ask
 from .conversation_turns import ConversationTurns, finish_reason, turn_fields, turn_headers
 from .errors import RequestError

@@ -25,6 +25,8 @@ from .open_conversations import OpenConversation
 
 _SYSTEM = "system"
 _STATUS = {Failure.TIMEOUT.value: 504, Failure.QUOTA.value: 429}
+_LASTING = (Failure.REFUSED.value, Failure.NO_KEY.value)
+"""Failures that trying again does not mend."""
 
 
 class ConversationTurns:
@@ -81,7 +83,7 @@ class ConversationTurns:
         except ValueError as error:
             raise invalid(str(error), "messages") from error
         if result.failure is not None:
-            raise _failed(result)
+            raise _failed(result, ask)
         return result
 
     def _opened(self, ask: Ask, conversation: OpenConversation) -> ConversationRuntime:
@@ -169,13 +171,14 @@ def turn_headers(fields: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _failed(result: TurnResult) -> RequestError:
+def _failed(result: TurnResult, ask: Ask) -> RequestError:
     reason = result.failure or ""
+    again = "" if ask.key is None else " The same request takes it again."
     return RequestError(
         _STATUS.get(reason, 502),
-        f"{result.failure_message} Turn {result.number} is kept without a reply; the same request "
-        "takes it again.",
+        f"{result.failure_message} Turn {result.number} is kept without a reply.{again}",
         code=reason.replace(" ", "_"),
+        final=reason in _LASTING,
     )
 
 

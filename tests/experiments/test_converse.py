@@ -2,20 +2,22 @@
 
 import csv
 import json
+import threading
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from experiments.converse import run_converse
 from experiments.converse_results import Compared, mean_interval
-from sigma_jax.runtime import SimulatedModel, load_scenario, score_scenario
+from sigma_jax.runtime import Message, SimulatedModel, load_scenario, render, score_scenario
 from sigma_jax.runtime.comparison_arms import STATIC, run_arm
 from tests.experiments.small_configuration import composed
 
-SMALL = ["seeds=2", "workers=1", "replicas=200", "turns=115"]
+SMALL = ["seeds=2", "workers=1", "replicas=100", "turns=50", "lost_at=30"]
 SMALL += ["arms=[static prompt,full history,runtime,minus regeneration]"]
-SMALL += ["detection.conversations=1", "detection.happens=30"]
+SMALL += ["detection.conversations=1", "detection.happens=20"]
 configure = partial(composed, "converse", SMALL)
 
 
@@ -26,6 +28,7 @@ def finished(tmp_path_factory):
     return output, passed, json.loads((output / "summary.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_numbers_and_a_page(finished):
     output, passed, summary = finished
     assert passed
@@ -36,13 +39,14 @@ def test_a_run_writes_its_numbers_and_a_page(finished):
     assert all(sentence[:40] in page for sentence in summary["conclusion"])
 
 
+@pytest.mark.slow
 def test_a_row_is_what_the_arm_does_by_itself(finished):
     output, _, summary = finished
     with (output / "results.csv").open(encoding="utf-8") as file:
         rows = {(row["arm"], int(row["seed"])): row for row in csv.DictReader(file)}
     assert len(rows) == 8
     scenario = load_scenario()
-    run = run_arm(STATIC, scenario, SimulatedModel(seed=1), turns=115)
+    run = run_arm(STATIC, scenario, SimulatedModel(seed=1), turns=50)
     score = score_scenario(scenario, run.replies)
     row = rows["static prompt", 1]
     assert float(row["violations"]) == pytest.approx(score.violations_per_100_turns, rel=1e-5)
@@ -53,6 +57,7 @@ def test_a_row_is_what_the_arm_does_by_itself(finished):
     )
 
 
+@pytest.mark.slow
 def test_the_runtime_is_compared_where_it_wins_and_where_it_does_not(finished):
     _, _, summary = finished
     compared = {(each["arm"], each["metric"]): each for each in summary["compared"]}
@@ -99,3 +104,45 @@ def test_bad_input(tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
         run_converse(configure(*overrides), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def served():
+    """A simulated model behind an OpenAI-compatible address, and how often it was asked."""
+    model, asked = SimulatedModel(), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(self.path)
+            said = [Message(each["role"], each["content"]) for each in given["messages"]]
+            choice = {"message": {"content": model(render(said))}, "finish_reason": "stop"}
+            body = json.dumps({"choices": [choice]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *about):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.slow
+def test_a_model_behind_http_is_led_the_same_way_without_the_study_of_detection(served, tmp_path):
+    url, asked = served
+    live = ["model=openai", f"url='{url}'", "model_name=m", "seeds=1", "turns=12"]
+    assert run_converse(configure(*live, "arms=[static prompt,runtime]"), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    alone = run_arm(STATIC, load_scenario(), SimulatedModel(), turns=12)
+    assert summary["arms"]["static prompt"]["tokens"][0] == sum(alone.sent_tokens) / 1000
+    assert summary["detection"] == []
+    assert len(asked) > 2 * 12 + 80
+    assert not (tmp_path / "detection.csv").exists()

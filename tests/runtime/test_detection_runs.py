@@ -38,11 +38,11 @@ def calibration():
         IDENTITY,
         key=jax.random.key(0),
         prompts=SCENARIO.calibration_prompts,
-        replicas=1000,
+        replicas=500,
     )
 
 
-def watched(name, calibration, conversations=4, happens=40):
+def watched(name, calibration, conversations=3, happens=20):
     return watch_conversations(
         CASE[name],
         SimulatedModel(),
@@ -56,14 +56,14 @@ def watched(name, calibration, conversations=4, happens=40):
 def test_an_abrupt_loss_is_seen_soon_and_a_command_is_not_one(calibration):
     lost = watched("abrupt loss", calibration)
     seen = [run.within(10) for run in lost if run.before is None]
-    assert len(seen) >= 3
+    assert len(seen) >= 2
     assert all(seen)
     obedient = summarise("obedient style", watched("obedient style", calibration))
     assert obedient.alarmed.count <= 1
 
 
 def test_the_same_conversations_are_watched_the_same(calibration):
-    assert watched("gradual loss", calibration, 2) == watched("gradual loss", calibration, 2)
+    assert watched("gradual loss", calibration) == watched("gradual loss", calibration)
 
 
 def test_a_replay_of_replies_is_the_loop_that_only_observes(calibration):
@@ -73,9 +73,9 @@ def test_a_replay_of_replies_is_the_loop_that_only_observes(calibration):
         SCENARIO,
         SimulatedModel(),
         calibration=calibration,
-        turns=75,
+        turns=65,
     )
-    texts = [turn.text for turn in SCENARIO.turns[:75]]
+    texts = [turn.text for turn in SCENARIO.turns[:65]]
     y, commanded, violated = observations(
         IDENTITY, calibration, HashedEncoder(), texts, run.replies
     )

@@ -61,10 +61,10 @@ def test_the_filter_is_the_kalman_monitor_of_the_same_node():
     state = start_monitor(parameters)
     variance = jnp.repeat(state.variance, jnp.array([14, 24]), total_repeat_length=38)
     other = peer.start(state.x, jnp.diag(variance))
-    update = jax.jit(peer.update)
+    update = eqx.filter_jit(KalmanMonitor.update)
     for y in 2.0 * drawn(0, 25)[0]:
         state, measurement = step(parameters, state, observed(y))
-        other, nis, _, _ = update(other, jnp.zeros(0), jnp.asarray(y))
+        other, nis, _, _ = update(peer, other, jnp.zeros(0), jnp.asarray(y))
         np.testing.assert_allclose(state.x, other.mean, atol=1e-8)
         np.testing.assert_allclose(measurement.nis.sum(), nis, rtol=1e-8)
     covariance = np.diag(np.repeat(state.variance, [14, 24]))
@@ -236,7 +236,7 @@ def test_after_a_return_the_conversation_is_stable_again():
 def test_phases_are_held_and_do_not_flap():
     """Left after three calm turns at the earliest, and not entered again for ten."""
     y = drawn(12, 120, batch=50)
-    y[:, ::9] += 2.0 * np.asarray(known_parameters().default)
+    y[:, np.arange(120) % 20 < 4] += np.asarray(known_parameters().default)
     phases = np.asarray(replay(known_parameters(), y).phase)
     severe = phases >= Phase.RECOVERY
     for row in severe:
@@ -245,7 +245,7 @@ def test_phases_are_held_and_do_not_flap():
         assert (lengths[1::2] >= 10).all()
     spells = (np.diff(severe.astype(int), axis=1) == 1).sum(axis=1)
     assert not severe[:, 0].any()
-    assert spells.mean() > 2
+    assert spells.mean() > 3
 
 
 def test_without_a_calibration_only_constraints_act():

@@ -33,6 +33,7 @@ from sigma_jax.runtime.replayed_logs import measurement_table, replay_log
 from sigma_jax.runtime.scenario import load_scenario
 from sigma_jax.runtime.simulated_model import SimulatedModel
 from sigma_jax.runtime.terminal_chat import Terminal
+from sigma_jax.runtime.turn_in_progress import RuntimeSettings
 from sigma_jax.runtime.turn_logs import (
     LogFlag,
     LoggedConversation,
@@ -41,7 +42,6 @@ from sigma_jax.runtime.turn_logs import (
     recorded_log,
     write_turns,
 )
-from sigma_jax.runtime.turn_in_progress import RuntimeSettings
 
 CHAT = [sys.executable, "-m", "sigma_jax.runtime", "chat"]
 
@@ -189,11 +189,23 @@ def test_a_chat_streams_stops_is_killed_and_goes_on(tmp_path, server: SlowServer
             "And this is the second.",
             "/slash",
         ]
+        # Other words were said in its place, so they are still there as what got no reply.
+        assert [each.user_text for each in store.unfinished("chat")] == ["Stop this one."]
+
+
+class Interrupted(io.StringIO):
+    """Lines, and then Ctrl-C."""
+
+    def readline(self, *arguments):
+        line = super().readline(*arguments)
+        if not line:
+            raise KeyboardInterrupt
+        return line
 
 
 def chatted(monkeypatch, capsys, typed: str, *arguments: str) -> tuple[int, str]:
-    """The status and the output of a chat with the simulated model, in this process."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    """The status and the output of a chat with the simulated model, up to Ctrl-C."""
+    monkeypatch.setattr(sys, "stdin", Interrupted(typed))
     status = main(["chat", "--model", "simulated", *arguments])
     return status, capsys.readouterr().out
 
@@ -202,7 +214,7 @@ def test_the_simulated_model_needs_no_network(tmp_path, monkeypatch, capsys) -> 
     store = str(tmp_path / "store.db")
     typed = "The new database is called Heron.\n/forget new database name\n/facts\n/state\n/help\n"
     status, said = chatted(monkeypatch, capsys, typed, "--store", store, "--conversation", "x")
-    assert status == 0
+    assert status == 130
     assert said.startswith("Tally, by SimulatedModel. Conversation 'x'")
     assert said.count("\nTally: ") == 2
     assert "[turn 2 | FORMING | stability" in said
@@ -305,7 +317,7 @@ def test_a_replay_has_the_bits_of_the_loop(work) -> None:
     simulated = SimulatedModel()
 
     def model(prompt: str) -> str:
-        return "" if prompt.endswith("Fail.\nAssistant: ") else simulated(prompt)
+        return "" if prompt.rstrip().endswith("Fail.\nAssistant:") else simulated(prompt)
 
     settings = RuntimeSettings(policy=ControlPolicy(observe_only=True))
     with ConversationRuntime(
@@ -338,7 +350,7 @@ def test_only_constraints_are_watched_without_a_calibration() -> None:
     (replayed,) = replay_log(
         [LoggedConversation("a", turns)], None, HashedEncoder(), constraints=[constraint]
     )
-    table = measurement_table([replayed], None, constraints=[constraint])
+    table = measurement_table([replayed])
     assert table["broken_calm"].tolist() == [False, False] + [True] * 6
     assert not table["alarm"][:3].any()
     assert table["alarm"].iloc[-1]

@@ -249,6 +249,8 @@ def test_a_model_that_fails_is_told_kept_and_asked_again(
         say(client, words, **ask)
     assert failed.value.status_code == status
     assert failed.value.body["code"] == code
+    lasting = failed.value.response.headers.get("x-should-retry") == "false"
+    assert lasting == (code in ("refused", "no_key"))
     assert "Turn 1 is kept without a reply" in failed.value.body["message"]
     with pytest.raises(openai.APIStatusError) as failed:
         say(client, words, stream=True, **ask)
