@@ -48,7 +48,7 @@ def run_converse(config: DictConfig, output: Path) -> bool:
 def _checked(given: dict[str, Any]) -> tuple[list[int], list[str]]:
     """The seeds and the arms' names."""
     from experiments import converse_runs
-    from sigma_jax.runtime.comparison_arms import ARMS
+    from sigma_jax.runtime import ARMS
 
     for name in ("seeds", "workers"):
         if given[name] < 1:

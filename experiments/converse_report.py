@@ -13,7 +13,7 @@ import sigma_jax
 from experiments.arc import write_summary
 from experiments.converse_results import METRICS, Results, mean_interval
 from sigma_jax import report
-from sigma_jax.report.conversation_figures import (
+from sigma_jax.report import (
     ArmBar,
     DriftChart,
     arms_figure,
@@ -24,7 +24,7 @@ from sigma_jax.report.conversation_figures import (
 
 if TYPE_CHECKING:
     from experiments.converse_runs import LostIdentity
-    from sigma_jax.runtime.detection_runs import Share
+    from sigma_jax.runtime import Share
 
 Table = tuple[list[str], list[list[str]]]
 _SHOWN_LAGS = (

@@ -8,13 +8,11 @@ import numpy as np
 from scipy import stats as distributions
 
 from sigma_jax import report, statistics
-from sigma_jax.runtime import score_scenario
-from sigma_jax.runtime.detection_runs import CASES, DetectionSummary, summarise
+from sigma_jax.runtime import CASES, DetectionSummary, score_scenario, summarise
 
 if TYPE_CHECKING:
     from experiments.converse_runs import Machinery, SeedRuns
-    from sigma_jax.runtime import Scenario
-    from sigma_jax.runtime.comparison_arms import ArmRun
+    from sigma_jax.runtime import ArmRun, Scenario
 
 STYLE_KINDS = ("style_begin", "style")
 
@@ -97,7 +95,7 @@ def make_results(
     scenario: "Scenario", done: "Sequence[SeedRuns]", machinery: "Machinery"
 ) -> Results:
     """Mark every conversation and compare the arms."""
-    from sigma_jax.runtime.comparison_arms import ARMS
+    from sigma_jax.runtime import ARMS
 
     seeds = tuple(each.seed for each in done)
     arms = tuple(run.arm for run in done[0].runs)

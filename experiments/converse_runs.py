@@ -13,9 +13,7 @@ from experiments.launch import prepare
 if TYPE_CHECKING:
     import numpy as np
 
-    from sigma_jax.runtime import Calibration, Model, Scenario
-    from sigma_jax.runtime.comparison_arms import Arm, ArmRun
-    from sigma_jax.runtime.detection_runs import Watched
+    from sigma_jax.runtime import Arm, ArmRun, Calibration, Model, Scenario, Watched
 
 
 @dataclass(frozen=True)
@@ -71,23 +69,20 @@ def run_seeds(
 def run_seed(config: dict[str, Any], seed: int, names: Sequence[str]) -> SeedRuns:
     """Calibrate to the seed's model, lead the scenario by every arm, and watch the cases."""
     from sigma_jax import runtime
-    from sigma_jax.runtime import comparison_arms, detection_runs
 
     scenario = scenario_of(config)
     encoder = runtime.CachedEncoder(runtime.HashedEncoder(), most=100_000)
     with model_of(config, scenario, seed) as model:
         calibration = calibration_of(config, scenario, model, seed, encoder)
         about = {"calibration": calibration, "encoder": encoder, **lengths(config)}
-        runs = tuple(
-            comparison_arms.run_arm(arm, scenario, model, **about) for arm in chosen_arms(names)
-        )
+        runs = tuple(runtime.run_arm(arm, scenario, model, **about) for arm in chosen_arms(names))
     watched: tuple[Watched, ...] = ()
     if config["model"] == "simulated" and config["detection"]["conversations"]:
-        for case in detection_runs.CASES:
-            watched += detection_runs.watch_conversations(
+        for case in runtime.CASES:
+            watched += runtime.watch_conversations(
                 case,
                 simulated(config, scenario, seed),
-                comparison_arms.scenario_identity(scenario),
+                scenario.identity,
                 calibration,
                 encoder=encoder,
                 **config["detection"],
@@ -101,14 +96,13 @@ def lead_again(config: dict[str, Any], first: SeedRuns) -> Machinery:
     import numpy as np
 
     from sigma_jax import runtime
-    from sigma_jax.runtime import comparison_arms, detection_runs
 
     scenario = scenario_of(config)
-    identity = comparison_arms.scenario_identity(scenario)
+    identity = scenario.identity
     encoder = runtime.CachedEncoder(runtime.HashedEncoder(), most=100_000)
     known = {run.arm: run for run in first.runs}
     other = 0
-    watching = comparison_arms.RuntimeArm(
+    watching = runtime.RuntimeArm(
         "observe only",
         "",
         runtime.RuntimeSettings(policy=runtime.ControlPolicy(observe_only=True)),
@@ -117,12 +111,12 @@ def lead_again(config: dict[str, Any], first: SeedRuns) -> Machinery:
         calibration = calibration_of(config, scenario, model, first.seed, encoder)
         about = {"calibration": calibration, "encoder": encoder, **lengths(config)}
         for arm in chosen_arms([name for name in ("static prompt", "runtime") if name in known]):
-            again = comparison_arms.run_arm(arm, scenario, model, **about)
+            again = runtime.run_arm(arm, scenario, model, **about)
             # A live model need not say the same twice.
             other += config["model"] == "simulated" and again.digest != known[arm.name].digest
-        observed = comparison_arms.run_arm(watching, scenario, model, **about)
+        observed = runtime.run_arm(watching, scenario, model, **about)
     texts = [turn.text for turn in scenario.turns[: len(observed.replies)]]
-    y, commanded, violated = detection_runs.observations(
+    y, commanded, violated = runtime.observations(
         identity, calibration, encoder, texts, observed.replies
     )
     present = np.array([[bool(reply.strip()) for reply in observed.replies]])
@@ -146,8 +140,7 @@ def lose_identity(config: dict[str, Any], seed: int) -> list[LostIdentity]:
     import numpy as np
 
     from sigma_jax import runtime
-    from sigma_jax.runtime import comparison_arms
-    from sigma_jax.runtime.simulated_modes import AbruptLoss
+    from sigma_jax.runtime import AbruptLoss
 
     scenario = scenario_of(config)
     encoder = runtime.CachedEncoder(runtime.HashedEncoder(), most=100_000)
@@ -158,9 +151,9 @@ def lose_identity(config: dict[str, Any], seed: int) -> list[LostIdentity]:
     found = []
     for title, observe_only in (("only observed", True), ("corrected", False)):
         settings = runtime.RuntimeSettings(policy=runtime.ControlPolicy(observe_only=observe_only))
-        arm = comparison_arms.RuntimeArm(title, "", settings)
+        arm = runtime.RuntimeArm(title, "", settings)
         about = {"calibration": calibration, "encoder": encoder, **lengths(config)}
-        run = comparison_arms.run_arm(arm, scenario, lost, **about)
+        run = runtime.run_arm(arm, scenario, lost, **about)
         sums, departures = (
             np.array([each[name] for each in run.measurements]) / np.asarray(limit)
             for name, limit in (
@@ -184,7 +177,7 @@ def chosen_arms(names: Sequence[str]) -> "list[Arm]":
 
     **Raises** `ValueError` for a name that is none, or no names.
     """
-    from sigma_jax.runtime.comparison_arms import ARMS
+    from sigma_jax.runtime import ARMS
 
     known = [arm.name for arm in ARMS]
     unknown = [name for name in names if name not in known]
@@ -233,11 +226,10 @@ def calibration_of(
     import jax
 
     from sigma_jax import runtime
-    from sigma_jax.runtime import comparison_arms
 
     return runtime.calibrate_identity(
         model,
-        comparison_arms.scenario_identity(scenario),
+        scenario.identity,
         key=jax.random.key(seed),
         prompts=scenario.calibration_prompts,
         encoder=encoder,

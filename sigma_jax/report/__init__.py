@@ -4,6 +4,14 @@ from .._files import write_text, write_whole
 from .arrays import labelled_dataset, write_netcdf
 from .bridge_figures import drift_matrix_figure, fidelity_figure
 from .checks import Check, checks_table
+from .conversation_figures import (
+    ArmBar,
+    DriftChart,
+    arms_figure,
+    detection_figure,
+    drift_figure,
+    lag_figure,
+)
 from .faculty_figures import Spoke, radar_figure, recovery_figure
 from .figures import (
     arc_figure,
@@ -30,22 +38,28 @@ from .page import Section, render_page
 from .verdict_figures import verdict_figure
 
 __all__ = [
+    "ArmBar",
     "Band",
     "Check",
+    "DriftChart",
     "LearnerCurve",
     "Mark",
     "Section",
     "Spoke",
     "accuracy_figure",
     "arc_figure",
+    "arms_figure",
     "bifurcation_figure",
     "checks_table",
     "comparison_figure",
+    "detection_figure",
+    "drift_figure",
     "drift_matrix_figure",
     "fidelity_figure",
     "fit_figure",
     "innovation_figure",
     "labelled_dataset",
+    "lag_figure",
     "learners_figure",
     "learning_figure",
     "loop_canary_figure",

@@ -26,8 +26,9 @@ from .checks import (
     check_from_json,
     violations,
 )
-from .comparison_arms import ARMS, ArmRun, PlainArm, RuntimeArm, run_arm
+from .comparison_arms import ABLATIONS, ARMS, PLAIN_ARMS, Arm, ArmRun, PlainArm, RuntimeArm, run_arm
 from .control import (
+    VARIATIONS,
     ControlPolicy,
     ControlState,
     Level,
@@ -43,7 +44,7 @@ from .conversation import ConversationRuntime
 from .conversation_pages import conversation_page
 from .conversation_state import ConversationState
 from .conversation_store import ConversationConflict, ConversationStore
-from .conversation_views import conversation_view
+from .conversation_views import alarms_of, conversation_view, watched_note
 from .detection_runs import (
     CASES,
     DetectionCase,
@@ -51,6 +52,8 @@ from .detection_runs import (
     Share,
     Watched,
     exact_share,
+    observations,
+    simulated_replies,
     summarise,
     watch_conversations,
 )
@@ -63,13 +66,14 @@ from .identity_calibration import CALIBRATION_PROMPTS, calibrate_identity
 from .input_kinds import InputKind, input_kind
 from .memories import Memory, MemoryHit, MemoryIndex, memories_of
 from .messages import ROLES, Message, parse, render
-from .minilm import MiniLM, load_minilm
+from .minilm import MINILM_SHA256, MiniLM, load_minilm
 from .models import CallableModel, Completion, EndpointModel, Model, ModelFailure, as_model
 from .monitor import CHANNELS, Measurement, MonitorState, Observation, monitor_step, start_monitor
 from .monitor_parameters import MonitorParameters, monitor_node, stationary_variance
 from .motif_memory import Motif, MotifMemory
 from .phases import Phase
 from .prompt import (
+    NOTES,
     USER_SAYS,
     Exchange,
     Note,
@@ -87,9 +91,10 @@ from .prompt import (
 from .provider_swaps import SwapVerdict, fit_node, swap_gate
 from .replayed_logs import ReplayedLog, measurement_table, replay_log
 from .replays import replay
-from .reply_problems import ReplyProblem, reply_problem
+from .reply_problems import MOST_BYTES, ReplyProblem, reply_problem
 from .scenario import PHASES, Scenario, ScenarioTurn, load_scenario
 from .scenario_scores import LAG_BINS, LagTally, ScenarioScore, Tally, score_reply, score_scenario
+from .simulated_answers import Candour
 from .simulated_model import SimulatedModel, SimulatedState
 from .simulated_modes import (
     AbruptLoss,
@@ -104,6 +109,7 @@ from .simulated_modes import (
     ProviderSwap,
     Stationary,
 )
+from .simulated_runs import simulate_conversation
 from .statement_index import StatementIndex
 from .store_file import StoreError
 from .style import STYLE_FEATURES, style_features
@@ -127,20 +133,27 @@ SigmaRuntime = ConversationRuntime
 """The name under which the design describes the loop. Use `ConversationRuntime`."""
 
 __all__ = [
+    "ABLATIONS",
     "ARMS",
     "ASSISTANT",
     "CALIBRATION_PROMPTS",
     "CASES",
     "CHANNELS",
     "LAG_BINS",
+    "MINILM_SHA256",
+    "MOST_BYTES",
+    "NOTES",
     "PHASES",
+    "PLAIN_ARMS",
     "ROLES",
     "STYLE_FEATURES",
     "USER_SAYS",
+    "VARIATIONS",
     "AbruptLoss",
     "AdversarialPull",
     "AllOf",
     "AnyOf",
+    "Arm",
     "ArmRun",
     "Attempt",
     "AttractorMeasurement",
@@ -149,6 +162,7 @@ __all__ = [
     "CachedEncoder",
     "Calibration",
     "CallableModel",
+    "Candour",
     "Check",
     "Circumstances",
     "Completion",
@@ -240,6 +254,7 @@ __all__ = [
     "TurnResult",
     "Watched",
     "after_turn",
+    "alarms_of",
     "as_model",
     "attractor_parameters",
     "attractor_step",
@@ -269,6 +284,7 @@ __all__ = [
     "memories_of",
     "monitor_node",
     "monitor_step",
+    "observations",
     "parse",
     "plan_turn",
     "read_identity",
@@ -284,6 +300,8 @@ __all__ = [
     "score_reply",
     "score_scenario",
     "shared_prefix",
+    "simulate_conversation",
+    "simulated_replies",
     "start_attractors",
     "start_monitor",
     "stationary_variance",
@@ -297,6 +315,7 @@ __all__ = [
     "users_words",
     "violations",
     "watch_conversations",
+    "watched_note",
     "within",
     "write_turns",
 ]

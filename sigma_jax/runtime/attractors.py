@@ -168,8 +168,8 @@ def _gathered(p: AttractorParameters, state: AttractorState, y: Array, far: Arra
     full = count >= _GATHERED
     free = state.weights[2:] == 0
     found = full & (scatter / (_GATHERED - 1) < p.tight) & jnp.any(free)
-    place = jnp.argmax(free) + 2 if p.most else jnp.zeros((), jnp.int32)
-    chosen = found & (jnp.arange(len(state.weights)) == place)
+    first = jnp.argmax(free) + 2 if p.most else jnp.zeros((), int)
+    chosen = found & (jnp.arange(len(state.weights), dtype=first.dtype) == first)
     new = AttractorState(
         means=jnp.where(chosen[:, None], mean, state.means),
         weights=jnp.where(chosen, float(_GATHERED), state.weights),
@@ -191,14 +191,14 @@ def _merged(state: AttractorState) -> tuple[AttractorState, Array]:
     pairs = np.triu(np.ones((number, number), bool), k=1)
     pairs[IDENTITY, DEFAULT] = False
     overlap = jnp.where(pairs & active[:, None] & active, jnp.exp(-apart / 8.0), 0.0)
-    best = jnp.argmax(overlap)
+    best = jnp.argmax(overlap).astype(jnp.int32)
     kept, gone = best // number, best % number
     joined = overlap.max() > _OVERLAP
     total = state.weights[kept] + state.weights[gone]
     share = state.weights[gone] / jnp.where(total > 0, total, 1.0)
     moved = state.means[kept] + share * (state.means[gone] - state.means[kept])
     moved = jnp.where(kept < 2, state.means[kept], moved)
-    places = jnp.arange(number)
+    places = jnp.arange(number, dtype=jnp.int32)
     at, out = joined & (places == kept), joined & (places == gone)
     renamed = [
         jnp.where(joined & (name == gone), kept, name).astype(jnp.int32)

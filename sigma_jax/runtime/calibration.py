@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Key
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from .._check import require_in
@@ -38,6 +39,7 @@ LEAST_POWER = 1.0
 _AGAIN = 400  # calibrations that might as well have been made
 _PERSISTENCE, _STATE_SHARE = 0.5, 0.5
 _FEW_VIOLATIONS = 0.02  # the least share of replies that is thought to violate a constraint
+_SURE = 0.9  # the probability that a constraint is violated less often than its sum is tuned to
 _MORE_VIOLATIONS = 0.25  # of the replies that keep it now: what its sum is tuned to notice
 
 
@@ -287,7 +289,9 @@ def _parameters(
     default = np.concatenate([place * on for place, on in zip(defaults, used, strict=True)])
     ones = jnp.ones(2)
     variance = 1.0 - _PERSISTENCE**2
-    seen = (violations.sum(axis=0) + 0.5) / (len(violations) + 1)
+    broken = violations.sum(axis=0)
+    # The upper end of what the replies allow: a sum that is tuned to too low a rate drifts upwards.
+    seen = stats.beta.ppf(_SURE, broken + 0.5, len(violations) - broken + 0.5)
     few = (
         np.maximum(_FEW_VIOLATIONS, seen)
         if len(violations)

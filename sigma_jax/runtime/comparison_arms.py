@@ -93,16 +93,6 @@ class ArmRun(NamedTuple):
         return tuple(each["phase"] for each in self.measurements)
 
 
-def scenario_identity(scenario: Scenario) -> Identity:
-    """The identity that a scenario is about."""
-    return Identity(
-        scenario.identity_name,
-        scenario.identity_description,
-        scenario.constraints,
-        scenario.motifs,
-    )
-
-
 def run_arm(
     arm: Arm,
     scenario: Scenario,
@@ -123,7 +113,7 @@ def run_arm(
     turns = len(scenario.turns) if turns is None else turns
     require_in("turns", turns, 0, len(scenario.turns))
     texts = [turn.text for turn in scenario.turns[:turns]]
-    counted, identity = _Counted(as_model(model)), scenario_identity(scenario)
+    counted, identity = _Counted(as_model(model)), scenario.identity
     if isinstance(arm, PlainArm):
         return _run_plain(arm, identity, texts, counted, max_tokens)
     return _run_runtime(arm, identity, texts, counted, max_tokens, calibration, encoder)

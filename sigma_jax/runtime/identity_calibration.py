@@ -35,8 +35,16 @@ CALIBRATION_PROMPTS = (
     "I am tired of this project. What do you suggest?",
     "When is a decision final?",
     "Tell me what you would do with an hour that is free.",
+    "The meeting room is on the second floor.",
+    "My colleague Robin writes the report. It is due on Thursday.",
+    "Which floor is the meeting room on?",
+    "I moved the desk to the window, which helps.",
+    "When is the report due?",
+    "What is the door code of the archive?",
+    "Who writes the report?",
+    "Thanks, that is all for now.",
 )
-"""For identities that bring none of their own: everyday questions of twenty sorts."""
+"""For identities that bring none of their own: questions, statements, and what was said before."""
 
 
 def calibrate_identity(

@@ -65,6 +65,12 @@ class _Truth(NamedTuple):
     shrinkage: float
     level: float
 
+    def another(self, random: np.random.Generator) -> "_Truth":
+        """A truth that the same replies speak for: each counts as often as chance has it."""
+        weights = random.standard_exponential(len(self.rows))
+        rows = self.rows * np.sqrt(weights / weights.mean())[:, None]
+        return self._replace(rows=rows)
+
     def draw(self, count: int, random: np.random.Generator) -> Float[np.ndarray, "c f"]:
         correlated = random.standard_normal((count, len(self.rows))) @ self.rows
         white = random.standard_normal((count, self.rows.shape[1]))
@@ -90,6 +96,7 @@ def _shrinkage(residuals: Float[np.ndarray, "r f"], freedom: int) -> tuple[float
 
 def _refitted(truth: _Truth, apart, counts: tuple[int, int], fit_map: FitMap, random):
     """Factor, offset and default of one new calibration."""
+    truth = truth.another(random)
     identity = truth.draw(counts[0], random)
     default = apart + truth.draw(counts[1], random)
     whitening = fit_map(identity, default)
@@ -103,7 +110,8 @@ def _refitted(truth: _Truth, apart, counts: tuple[int, int], fit_map: FitMap, ra
         / (1 + 1 / len(group))
         for group in classes
     ]
-    error = random.standard_normal() * np.sqrt(0.5 / (size * sum(counts)))
+    alike = np.sum(covariance**2) / np.trace(covariance) ** 2  # 1/size if it is white
+    error = random.standard_normal() * np.sqrt(0.5 * alike / sum(counts))
     scale = np.sqrt(size / np.mean(squared)) * np.exp(error)
     mean = identity.mean(axis=0)
     place = np.zeros(size)

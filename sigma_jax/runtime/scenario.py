@@ -91,7 +91,8 @@ class Scenario:
     constraints: tuple[Constraint, ...]
     habits: tuple[Habit, ...]
     slots: tuple[Slot, ...]
-    calibration_prompts: tuple[str, ...]
+    calibration_turns: tuple[ScenarioTurn, ...]
+    """What a model is asked so that its replies are known, without numbers and checks."""
     turns: tuple[ScenarioTurn, ...]
 
     @property
@@ -100,6 +101,11 @@ class Scenario:
         return Identity(
             self.identity_name, self.identity_description, self.constraints, self.motifs
         )
+
+    @property
+    def calibration_prompts(self) -> tuple[str, ...]:
+        """The words of the calibration's turns."""
+        return tuple(turn.text for turn in self.calibration_turns)
 
     def slot(self, name: str) -> Slot:
         """The slot of that name.
@@ -157,7 +163,10 @@ def _scenario(given: Any) -> Scenario:
         constraints=tuple(_constraint(each) for each in constraints),
         habits=tuple(_habit(each) for each in constraints),
         slots=tuple(_slot(each) for each in _get(given, "slots", list, "the scenario")),
-        calibration_prompts=_texts(given, "calibration_prompts", "the scenario"),
+        calibration_turns=tuple(
+            _calibration_turn(each)
+            for each in _get(given, "calibration_turns", list, "the scenario")
+        ),
         turns=tuple(_turn(each) for each in _get(given, "turns", list, "the scenario")),
     )
     _require_order(scenario)
@@ -222,6 +231,17 @@ def _turn(given: Any) -> ScenarioTurn:
             for name in ("slot", "value", "claimed", "style", "states", "tempts")
         },
         **{name: _get(given, name, int, where, 0) for name in ("lag", "pair")},
+    )
+
+
+def _calibration_turn(given: Any) -> ScenarioTurn:
+    """A turn of which only its kind and slot matter; a text alone is a plain one."""
+    if isinstance(given, str):
+        return ScenarioTurn(0, "A", "plain", given)
+    where = "a calibration turn"
+    texts = {name: _get(given, name, str, where, "") for name in ("slot", "value")}
+    return ScenarioTurn(
+        0, "A", _get(given, "kind", str, where), _get(given, "text", str, where), **texts
     )
 
 

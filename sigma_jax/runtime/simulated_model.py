@@ -234,7 +234,8 @@ class SimulatedModel:
 
     @functools.cached_property
     def _turns(self) -> dict[str, ScenarioTurn]:
-        return {turn.text.strip(): turn for turn in self.scenario.turns}
+        turns = (*self.scenario.turns, *self.scenario.calibration_turns)
+        return {turn.text.strip(): turn for turn in turns}
 
     @property
     def _grammar(self) -> ReplyGrammar:

@@ -134,8 +134,11 @@ def _replica(parameters: MonitorParameters, horizon: int, channels, rate, key) -
         expected = persistence * (expected + gain * innovation)
         return (state, expected, jnp.maximum(largest, now)), None
 
-    start = start_monitor(watched), jnp.zeros_like(p.anchor), jnp.zeros(4 + rate.shape[0], dtype)
-    return jax.lax.scan(turn, start, jax.random.split(key, horizon))[0][2]
+    start_key, turns_key = jax.random.split(key)
+    known = spread_over(p, jnp.sqrt(stationary_variance(p) - before))
+    expected = known * jax.random.normal(start_key, p.anchor.shape, dtype)
+    start = start_monitor(watched), expected, jnp.zeros(4 + rate.shape[0], dtype)
+    return jax.lax.scan(turn, start, jax.random.split(turns_key, horizon))[0][2]
 
 
 def _unlimited(p: MonitorParameters, default: Array) -> MonitorParameters:

@@ -11,8 +11,15 @@ import pytest
 
 from experiments.converse import run_converse
 from experiments.converse_results import Compared, mean_interval
-from sigma_jax.runtime import Message, SimulatedModel, load_scenario, render, score_scenario
-from sigma_jax.runtime.comparison_arms import STATIC, run_arm
+from sigma_jax.runtime import (
+    ARMS,
+    Message,
+    SimulatedModel,
+    load_scenario,
+    render,
+    run_arm,
+    score_scenario,
+)
 from tests.experiments.small_configuration import composed
 
 SMALL = ["seeds=2", "workers=1", "replicas=100", "turns=50", "lost_at=30"]
@@ -46,7 +53,7 @@ def test_a_row_is_what_the_arm_does_by_itself(finished):
         rows = {(row["arm"], int(row["seed"])): row for row in csv.DictReader(file)}
     assert len(rows) == 8
     scenario = load_scenario()
-    run = run_arm(STATIC, scenario, SimulatedModel(seed=1), turns=50)
+    run = run_arm(ARMS[3], scenario, SimulatedModel(seed=1), turns=50)
     score = score_scenario(scenario, run.replies)
     row = rows["static prompt", 1]
     assert float(row["violations"]) == pytest.approx(score.violations_per_100_turns, rel=1e-5)
@@ -141,7 +148,7 @@ def test_a_model_behind_http_is_led_the_same_way_without_the_study_of_detection(
     live = ["model=openai", f"url='{url}'", "model_name=m", "seeds=1", "turns=12"]
     assert run_converse(configure(*live, "arms=[static prompt,runtime]"), tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    alone = run_arm(STATIC, load_scenario(), SimulatedModel(), turns=12)
+    alone = run_arm(ARMS[3], load_scenario(), SimulatedModel(), turns=12)
     assert summary["arms"]["static prompt"]["tokens"][0] == sum(alone.sent_tokens) / 1000
     assert summary["detection"] == []
     assert len(asked) > 2 * 12 + 80

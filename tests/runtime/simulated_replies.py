@@ -20,7 +20,7 @@ class Truth(NamedTuple):
 
 def truth(seed, sizes=(6, 20), distances=(3.0, 3.0)):
     """Correlated features; the contents' variances fall off like 1/k."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng([seed, 1])  # not the stream that replies are drawn from
     style = draw.normal(size=(sizes[0],) * 2) / np.sqrt(sizes[0]) + 0.5 * np.eye(sizes[0])
     turned = np.linalg.qr(draw.normal(size=(sizes[1],) * 2))[0]
     factors = style, turned / np.sqrt(np.arange(1, sizes[1] + 1))

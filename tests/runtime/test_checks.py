@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.checks import (
+from sigma_jax.runtime import (
     AllOf,
     AnyOf,
     Check,

@@ -4,23 +4,20 @@ import dataclasses
 
 import pytest
 
-from sigma_jax.runtime import SimulatedModel, load_scenario, parse, render
-from sigma_jax.runtime.comparison_arms import (
+from sigma_jax.runtime import (
     ABLATIONS,
     ARMS,
-    FULL,
-    RAW,
-    REMIND_5,
-    RUNTIME,
-    STATIC,
-    WINDOW,
     PlainArm,
+    SimulatedModel,
+    load_scenario,
+    parse,
+    render,
     run_arm,
-    scenario_identity,
 )
 
 SCENARIO = load_scenario()
-IDENTITY = scenario_identity(SCENARIO)
+IDENTITY = SCENARIO.identity
+RAW, WINDOW, FULL, STATIC, REMIND_5, REMIND_1, RUNTIME = ARMS[:7]
 
 
 class Recorder:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sigma_jax.runtime.conversation_pages import conversation_page
+from sigma_jax.runtime import conversation_page
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),

@@ -11,20 +11,25 @@ import threading
 import numpy as np
 import pytest
 
-from sigma_jax.runtime.conversation_store import ConversationConflict, ConversationStore
-from sigma_jax.runtime.fact_rules import extract_facts
-from sigma_jax.runtime.facts import FactBook
-from sigma_jax.runtime.memories import Memory, memories_of
-from sigma_jax.runtime.store_file import StoreError
-from sigma_jax.runtime.turn_records import Attempt, TurnRecord
+from sigma_jax.runtime import (
+    Attempt,
+    ConversationConflict,
+    ConversationStore,
+    FactBook,
+    Memory,
+    StoreError,
+    TurnRecord,
+    extract_facts,
+    memories_of,
+)
 
 PROCESSES = """
 import json, os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from sigma_jax.runtime.conversation_store import ConversationConflict, ConversationStore
-from sigma_jax.runtime.memories import Memory
-from sigma_jax.runtime.turn_records import TurnRecord
+from sigma_jax.runtime import ConversationConflict, ConversationStore
+from sigma_jax.runtime import Memory
+from sigma_jax.runtime import TurnRecord
 
 def process(work, *arguments):
     reading, writing = os.pipe()

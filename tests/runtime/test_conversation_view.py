@@ -5,19 +5,24 @@ import json
 import numpy as np
 import pytest
 
-from sigma_jax.runtime.checks import Constraint, Forbids
-from sigma_jax.runtime.conversation import ConversationRuntime
-from sigma_jax.runtime.conversation_store import ConversationStore
-from sigma_jax.runtime.conversation_views import alarms_of, conversation_view, watched_note
-from sigma_jax.runtime.fact_rules import extract_facts
-from sigma_jax.runtime.facts import FactBook
-from sigma_jax.runtime.identity import Identity
-from sigma_jax.runtime.memories import Memory
-from sigma_jax.runtime.models import ModelFailure
-from sigma_jax.runtime.monitor import MonitorParameters
-from sigma_jax.runtime.motif_memory import MotifMemory
-from sigma_jax.runtime.symbols import Symbol
-from sigma_jax.runtime.turn_records import TurnRecord
+from sigma_jax.runtime import (
+    Constraint,
+    ConversationRuntime,
+    ConversationStore,
+    FactBook,
+    Forbids,
+    Identity,
+    Memory,
+    ModelFailure,
+    MonitorParameters,
+    MotifMemory,
+    Symbol,
+    TurnRecord,
+    alarms_of,
+    conversation_view,
+    extract_facts,
+    watched_note,
+)
 
 IDENTITY = Identity(
     "Tally",

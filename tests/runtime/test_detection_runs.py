@@ -8,26 +8,25 @@ import pytest
 from scipy import stats
 
 from sigma_jax.runtime import (
+    CASES,
     ControlPolicy,
     HashedEncoder,
+    RuntimeArm,
     RuntimeSettings,
     SimulatedModel,
-    calibrate_identity,
-    load_scenario,
-    replay,
-)
-from sigma_jax.runtime.comparison_arms import RuntimeArm, run_arm, scenario_identity
-from sigma_jax.runtime.detection_runs import (
-    CASES,
     Watched,
+    calibrate_identity,
     exact_share,
+    load_scenario,
     observations,
+    replay,
+    run_arm,
     summarise,
     watch_conversations,
 )
 
 SCENARIO = load_scenario()
-IDENTITY = scenario_identity(SCENARIO)
+IDENTITY = SCENARIO.identity
 CASE = {case.name: case for case in CASES}
 
 

@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.encoded_texts import CachedEncoder
-from sigma_jax.runtime.encoders import HashedEncoder
-from sigma_jax.runtime.symbols import extract_symbols
+from sigma_jax.runtime import CachedEncoder, HashedEncoder, extract_symbols
 
 REPOSITORY = Path(__file__).parents[2]
 TEXTS = [
@@ -205,8 +203,8 @@ def test_a_truncated_file_is_named(tmp_path):
 
 WRITER = """
 import sys
-from sigma_jax.runtime.encoded_texts import CachedEncoder
-from sigma_jax.runtime.encoders import HashedEncoder
+from sigma_jax.runtime import CachedEncoder
+from sigma_jax.runtime import HashedEncoder
 encoder, name, count = CachedEncoder(HashedEncoder(8), sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for number in range(count):
     encoder.encode([f"{name} {number}", f"shared {number}"])

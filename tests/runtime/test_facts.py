@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.fact_rules import extract_facts, forget_request
-from sigma_jax.runtime.facts import Ending, Fact, FactBook, FactKind, fact_key
+from sigma_jax.runtime import (
+    Ending,
+    Fact,
+    FactBook,
+    FactKind,
+    extract_facts,
+    fact_key,
+    forget_request,
+)
 
 STATED = {
     "My sister is called Anna.": [("sister name", "Anna")],

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.input_kinds import InputKind, input_kind
-from sigma_jax.runtime.style_commands import (
+from sigma_jax.runtime import (
+    InputKind,
     StyleGate,
+    input_kind,
     style_command,
     style_command_weight,
     style_gate,

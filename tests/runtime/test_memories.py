@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.encoders import HashedEncoder
-from sigma_jax.runtime.fact_rules import extract_facts
-from sigma_jax.runtime.facts import FactBook
-from sigma_jax.runtime.memories import Memory, MemoryIndex, memories_of
-from sigma_jax.runtime.tokens import count_tokens
+from sigma_jax.runtime import (
+    FactBook,
+    HashedEncoder,
+    Memory,
+    MemoryIndex,
+    count_tokens,
+    extract_facts,
+    memories_of,
+)
 from tests.runtime.planted_statements import PLANTED, conversation
 
 ENCODER = HashedEncoder(384)

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from sigma_jax.runtime import ROLES, Message, count_tokens, parse, render
 
-LINES = st.sampled_from(["User:", "\\User:", "\\\\Assistant:", "System:", "", "a", "User: b", " User:"])
+LINES = st.sampled_from(
+    ["User:", "\\User:", "\\\\Assistant:", "System:", "", "a", "User: b", " User:"]
+)
 CONTENTS = st.lists(LINES, max_size=6).map("\n".join) | st.text(max_size=40)
 MESSAGES = st.lists(st.tuples(st.sampled_from(ROLES), CONTENTS), max_size=6)
 

@@ -21,8 +21,8 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import erf
 from tokenizers.implementations import BertWordPieceTokenizer
 
+from sigma_jax.runtime import MINILM_SHA256, MiniLM, load_minilm
 from sigma_jax.runtime.bert_network import BertLayers, bert_layers
-from sigma_jax.runtime.minilm import MINILM_SHA256, MiniLM, load_minilm
 
 MARKS_AND_WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the heron fly ##ing ##s over sea cafe un"
 ENDINGS_AND_SIGNS = "##known a b c ##a ##b ##c , . ! [ ] 数 ##5 5"

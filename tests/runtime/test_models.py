@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigma_jax.bridge import ChatEndpoint
-from sigma_jax.runtime.messages import Message, parse, render
-from sigma_jax.runtime.models import (
+from sigma_jax.runtime import (
     CallableModel,
     Completion,
     EndpointModel,
+    Message,
     Model,
     ModelFailure,
     as_model,
+    parse,
+    render,
 )
 from tests.bridge.test_chat_endpoint import PIECES, TOLD, WHOLE, closes, streams
 from tests.bridge.test_endpoints import loopback, says

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.motif_memory import MotifMemory
-from sigma_jax.runtime.symbols import Symbol
+from sigma_jax.runtime import MotifMemory, Symbol
 
 HERON = (Symbol("heron", 1.0),)
 turns = st.lists(

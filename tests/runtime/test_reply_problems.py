@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.reply_problems import MOST_BYTES, ReplyProblem, reply_problem
+from sigma_jax.runtime import MOST_BYTES, ReplyProblem, reply_problem
 
 ENGLISH = (
     "The database is called Heron and it is run by the team in Lisbon. I have not seen the plan "

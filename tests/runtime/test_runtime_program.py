@@ -20,28 +20,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sigma_jax.runtime.__main__ import main
-from sigma_jax.runtime.calibration import load_calibration
-from sigma_jax.runtime.checks import Constraint, Forbids
-from sigma_jax.runtime.control import ControlPolicy
-from sigma_jax.runtime.conversation import ConversationRuntime
-from sigma_jax.runtime.conversation_store import ConversationStore
-from sigma_jax.runtime.encoders import HashedEncoder
-from sigma_jax.runtime.identity import Identity
-from sigma_jax.runtime.phases import Phase
-from sigma_jax.runtime.replayed_logs import measurement_table, replay_log
-from sigma_jax.runtime.scenario import load_scenario
-from sigma_jax.runtime.simulated_model import SimulatedModel
-from sigma_jax.runtime.terminal_chat import Terminal
-from sigma_jax.runtime.turn_in_progress import RuntimeSettings
-from sigma_jax.runtime.turn_logs import (
+from sigma_jax.runtime import (
+    Constraint,
+    ControlPolicy,
+    ConversationRuntime,
+    ConversationStore,
+    Forbids,
+    HashedEncoder,
+    Identity,
     LogFlag,
     LoggedConversation,
     LoggedTurn,
+    Phase,
+    RuntimeSettings,
+    SimulatedModel,
+    load_calibration,
+    load_scenario,
+    measurement_table,
     read_turns,
     recorded_log,
+    replay_log,
     write_turns,
 )
+from sigma_jax.runtime.__main__ import main
+from sigma_jax.runtime.terminal_chat import Terminal
 
 CHAT = [sys.executable, "-m", "sigma_jax.runtime", "chat"]
 

@@ -6,13 +6,19 @@ from importlib import resources
 
 import pytest
 
-from sigma_jax.runtime.checks import Contains, Refuses, violations
+from sigma_jax.runtime import (
+    Candour,
+    Contains,
+    Refuses,
+    SimulatedModel,
+    load_scenario,
+    score_reply,
+    score_scenario,
+    simulate_conversation,
+    violations,
+)
 from sigma_jax.runtime.reply_grammar import load_grammar
-from sigma_jax.runtime.scenario import load_scenario
-from sigma_jax.runtime.scenario_scores import score_reply, score_scenario
-from sigma_jax.runtime.simulated_answers import Candour
-from sigma_jax.runtime.simulated_model import SimulatedModel
-from sigma_jax.runtime.simulated_runs import identity_text, simulate_conversation
+from sigma_jax.runtime.simulated_runs import identity_text
 
 SCENARIO = load_scenario()
 TURNS = SCENARIO.turns
@@ -48,12 +54,12 @@ def test_phases_and_kinds_are_as_designed():
     assert kinds["D", "update"] == kinds["D", "abstain"] == 4
     assert kinds["E", "paraphrase"] == 24
     assert kinds["F", "injection"] >= 4
-    assert len(set(SCENARIO.calibration_prompts)) == 20
+    assert len(set(SCENARIO.calibration_prompts)) == 32
 
 
 def test_texts_differ():
     everything = [turn.text for turn in TURNS] + list(SCENARIO.calibration_prompts)
-    assert len(set(everything)) == 220
+    assert len(set(everything)) == 232
 
 
 def test_the_file_has_one_turn_a_line():

@@ -13,33 +13,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_jax.bridge import ProviderError
-from sigma_jax.runtime.checks import violations
-from sigma_jax.runtime.control import VARIATIONS
-from sigma_jax.runtime.keyed_draws import KeyedDraws
-from sigma_jax.runtime.messages import Message, render
-from sigma_jax.runtime.prompt import NOTES, USER_SAYS
-from sigma_jax.runtime.reply_grammar import Blend, load_grammar, marked_share, write_text
-from sigma_jax.runtime.scenario import load_scenario
-from sigma_jax.runtime.simulated_answers import Candour
-from sigma_jax.runtime.simulated_model import SimulatedModel, within_context
-from sigma_jax.runtime.simulated_modes import (
+from sigma_jax.runtime import (
+    NOTES,
+    USER_SAYS,
+    VARIATIONS,
     AbruptLoss,
     AdversarialPull,
+    Candour,
     Crystallising,
     Failing,
     GradualLoss,
+    Message,
     ObedientStyle,
     Oscillating,
     ProviderSwap,
+    SimulatedModel,
     Stationary,
-)
-from sigma_jax.runtime.simulated_runs import (
-    calibration_replies,
-    identity_text,
+    count_tokens,
+    load_scenario,
+    render,
     simulate_conversation,
+    style_features,
+    violations,
 )
-from sigma_jax.runtime.style import style_features
-from sigma_jax.runtime.tokens import count_tokens
+from sigma_jax.runtime.keyed_draws import KeyedDraws
+from sigma_jax.runtime.reply_grammar import Blend, load_grammar, marked_share, write_text
+from sigma_jax.runtime.simulated_model import within_context
+from sigma_jax.runtime.simulated_runs import calibration_replies, identity_text
 
 SCENARIO = load_scenario()
 SYSTEM = identity_text(SCENARIO)
@@ -161,9 +161,10 @@ def test_any_prompt_has_one_reply(text, seed):
 def test_another_process_says_the_same():
     program = """
 import hashlib
-from sigma_jax.runtime.simulated_model import SimulatedModel
-from sigma_jax.runtime.simulated_runs import identity_text, simulate_conversation
-from sigma_jax.runtime.scenario import load_scenario
+from sigma_jax.runtime import SimulatedModel
+from sigma_jax.runtime import simulate_conversation
+from sigma_jax.runtime.simulated_runs import identity_text
+from sigma_jax.runtime import load_scenario
 scenario = load_scenario()
 turns = simulate_conversation(
     SimulatedModel(seed=3), [t.text for t in scenario.turns[:40]], system=identity_text(scenario)
@@ -396,7 +397,7 @@ def test_styles_with_and_without_the_identity_are_apart():
         )
         for w in (True, False)
     )
-    assert ours.shape == default.shape == (20, 14)
+    assert ours.shape == default.shape == (32, 14)
     pooled = np.sqrt((ours.var(0) + default.var(0)) / 2 + 1e-6)
     distance = abs(ours.mean(0) - default.mean(0)) / pooled
     assert np.sum(distance > 1.5) >= 4

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.statement_index import StatementIndex
+from sigma_jax.runtime import StatementIndex
 from sigma_jax.runtime.vector_index import VectorIndex
 from sigma_jax.runtime.word_index import WordIndex
 

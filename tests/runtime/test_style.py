@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.style import STYLE_FEATURES, style_features
+from sigma_jax.runtime import STYLE_FEATURES, style_features
 
 TEXT = """I'm sure: you know the rules, all of them!
 Do you? **Good**; my list:

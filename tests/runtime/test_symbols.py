@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigma_jax.bridge import STOP_WORDS
-from sigma_jax.runtime.symbols import Symbol, extract_symbols
+from sigma_jax.runtime import Symbol, extract_symbols
 
 PLAN = "We will migrate the database to Heron next week. Heron's port is 5432."
 

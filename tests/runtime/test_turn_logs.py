@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_jax.runtime.conversation_store import ConversationStore
-from sigma_jax.runtime.turn_logs import (
+from sigma_jax.runtime import (
+    ConversationStore,
     LogFlag,
     LoggedConversation,
     LoggedTurn,
+    TurnRecord,
     read_turns,
     recorded_log,
     write_turns,
 )
-from sigma_jax.runtime.turn_records import TurnRecord
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 GAPS = (LogFlag.MISSING, LogFlag.CONFLICTING, LogFlag.TRUNCATED)
