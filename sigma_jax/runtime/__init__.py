@@ -1,6 +1,8 @@
 """Conversations that hold their shape: a loop of state, memory and correction around any model."""
 
 from .attractors import (
+    DEFAULT,
+    IDENTITY,
     AttractorMeasurement,
     AttractorParameters,
     AttractorState,
@@ -8,7 +10,14 @@ from .attractors import (
     attractor_step,
     start_attractors,
 )
-from .calibration import Calibration, calibrate, load_calibration, save_calibration, uncalibrated
+from .calibration import (
+    Calibration,
+    Provenance,
+    calibrate,
+    load_calibration,
+    save_calibration,
+    uncalibrated,
+)
 from .checks import (
     AllOf,
     AnyOf,
@@ -115,6 +124,7 @@ from .store_file import StoreError
 from .style import STYLE_FEATURES, style_features
 from .style_commands import StyleCommand, StyleGate, style_command, style_command_weight, style_gate
 from .symbols import Symbol, extract_symbols
+from .text_channels import TextChannels
 from .tokens import count_tokens
 from .turn_in_progress import Parts, RuntimeSettings, Turn
 from .turn_logs import (
@@ -139,6 +149,8 @@ __all__ = [
     "CALIBRATION_PROMPTS",
     "CASES",
     "CHANNELS",
+    "DEFAULT",
+    "IDENTITY",
     "LAG_BINS",
     "MINILM_SHA256",
     "MOST_BYTES",
@@ -225,6 +237,7 @@ __all__ = [
     "Prompt",
     "PromptBudget",
     "PromptParts",
+    "Provenance",
     "ProviderSwap",
     "Refuses",
     "ReplayedLog",
@@ -249,6 +262,7 @@ __all__ = [
     "SwapVerdict",
     "Symbol",
     "Tally",
+    "TextChannels",
     "Turn",
     "TurnRecord",
     "TurnResult",

@@ -18,15 +18,11 @@ from threadpoolctl import threadpool_limits
 from .._check import require_in
 from ..vm import read_archive, write_archive
 from .calibration_replies import LEAST_REPLIES as LEAST_REPLIES
-from .calibration_replies import ChannelReplies, checked_replies, checked_violations
+from .calibration_replies import checked_replies, checked_violations, fit_replies
 from .monitor import CHANNELS, MonitorParameters
-from .recalibrations import Recalibrations, recalibrations
 from .text_channels import (
-    FitMap,
-    FittedChannel,
     TextChannels,
     content_map,
-    fit_channel,
     style_map,
 )
 from .thresholds import NullModel, simulated_limits, violation_limit
@@ -35,6 +31,9 @@ _FORMAT = "sigma_jax/calibration/1"
 
 LEAST_POWER = 1.0
 """Below this d' a channel's contrast is not used."""
+
+ENOUGH_REPLIES = 20
+"""With as many of either kind, false alarms were about as many as asked for in simulations."""
 
 _AGAIN = 400  # calibrations that might as well have been made
 _PERSISTENCE, _STATE_SHARE = 0.5, 0.5
@@ -80,6 +79,13 @@ class Calibration(eqx.Module):
             for name, power in zip(CHANNELS, np.asarray(self.power), strict=True)
             if power < LEAST_POWER
         ]
+        counts = self.provenance.identity_replies, self.provenance.default_replies
+        if min(counts) < ENOUGH_REPLIES:
+            found.append(
+                f"There are only {counts[0]} replies with the identity and {counts[1]} without: "
+                f"with fewer than {ENOUGH_REPLIES} of a kind, false alarms may be up to twice as "
+                "many as were asked for."
+            )
         return " ".join(found) or None
 
     def observe(
@@ -143,7 +149,7 @@ def calibrate(
     fits = (style, style_map, True), (content, content_map(axes), False)
     # Many small factorisations: threads would only wait for one another.
     with threadpool_limits(1, user_api="blas"):
-        fitted, again = zip(*[_fitted(*fit, random) for fit in fits], strict=True)
+        fitted, again = zip(*[fit_replies(*fit, _AGAIN, random) for fit in fits], strict=True)
     power = np.array([channel.power for channel in fitted])
     null = NullModel(again, violations.sum(axis=0), float(len(violations)))
     parameters, rate = _limited(
@@ -265,20 +271,6 @@ def _loaded(name: str, data: bytes) -> Array:
     return jnp.asarray(array)
 
 
-def _fitted(
-    replies: ChannelReplies, fit_map: FitMap, standardised: bool, random: np.random.Generator
-) -> tuple[FittedChannel, Recalibrations]:
-    """The channel in the features' own units, and what other calibrations would have found."""
-    units = replies.units(standardised=standardised)
-    used = units > 0
-    identity, default = (group[:, used] * units[used] for group in replies)
-    channel = fit_channel(identity, default, fit_map)
-    again = recalibrations(identity, default, channel, fit_map, _AGAIN, random)
-    whitening = np.zeros((len(channel.map), len(units)))
-    whitening[:, used] = channel.map * units[used]
-    return channel._replace(mean=replies.identity.mean(axis=0), map=whitening), again
-
-
 def _parameters(
     defaults: Sequence[Float[np.ndarray, " p"]],
     power: Float[np.ndarray, "2"],
@@ -323,4 +315,4 @@ def _limited(parameters: MonitorParameters, null: NullModel, **options):
         parameters,
         tuple(jnp.asarray(limit, parameters.dtype) for limit in limits[:3]),
     )
-    return limited, limits.rate
+    return limited, float(limits.rate)

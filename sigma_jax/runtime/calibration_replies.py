@@ -1,4 +1,4 @@
-"""The replies that a calibration rests on, checked."""
+"""The replies that a calibration rests on: checked, and fitted channel by channel."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float
 
 from .._check import require_number
+from .recalibrations import Recalibrations, recalibrations
+from .text_channels import FitMap, FittedChannel, fit_channel
 
 LEAST_REPLIES = 5
 
@@ -66,6 +68,24 @@ def checked_violations(value: ArrayLike | None, replies: int) -> Bool[np.ndarray
             f"{array.shape}."
         )
     return array
+
+
+def fit_replies(
+    replies: ChannelReplies,
+    fit_map: FitMap,
+    standardised: bool,
+    count: int,
+    random: np.random.Generator,
+) -> tuple[FittedChannel, Recalibrations]:
+    """The channel in the features' own units, and what `count` others would have found."""
+    units = replies.units(standardised=standardised)
+    used = units > 0
+    identity, default = (group[:, used] * units[used] for group in replies)
+    channel = fit_channel(identity, default, fit_map)
+    again = recalibrations(identity, default, channel, fit_map, count, random)
+    whitening = np.zeros((len(channel.map), len(units)))
+    whitening[:, used] = channel.map * units[used]
+    return channel._replace(mean=replies.identity.mean(axis=0), map=whitening), again
 
 
 def _features(name: str, value: ArrayLike) -> Float[np.ndarray, "n f"]:

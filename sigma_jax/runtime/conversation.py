@@ -234,7 +234,7 @@ def _require_fit(calibration: Calibration, identity: Identity, encoder: Encoder)
             f"calibration must be of the identity's {len(identity.constraints)} constraints; it is "
             f"of {found}."
         )
-    if made.identity not in ("", identity.digest):
+    if made.identity not in ("", identity.told_digest):
         raise ValueError(
             f"calibration must be of the identity {identity.name!r}; it is of another."
         )

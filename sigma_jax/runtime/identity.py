@@ -47,6 +47,11 @@ class Identity:
         """Hexadecimal SHA-256 of all that the identity is."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def told_digest(self) -> str:
+        """Hexadecimal SHA-256 of what the model is told of it: a calibration depends on no more."""
+        return hashlib.sha256(f"{self.rules}\n\n{self.text}".encode()).hexdigest()
+
     def to_json(self) -> dict[str, Any]:
         """What `identity_from_json` reads."""
         return {

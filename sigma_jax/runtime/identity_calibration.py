@@ -107,6 +107,6 @@ def calibrate_identity(
         false_alarm=false_alarm,
         horizon=horizon,
         replicas=replicas,
-        identity=identity.digest,
+        identity=identity.told_digest,
         encoder=encoder.name,
     )

@@ -201,7 +201,7 @@ def _require_made_for(
     made = calibration.provenance
     for name, of, given in (
         ("encoder", made.encoder, encoder.name),
-        ("identity", made.identity, identity.digest),
+        ("identity", made.identity, identity.told_digest),
     ):
         if of and of != given:
             raise ValueError(
@@ -258,6 +258,6 @@ def _calibrated_on_logs(options: Namespace, identity: Identity, encoder: Encoder
         identity_violations=broken.reshape(len(replies), -1),
         false_alarm=options.false_alarm,
         horizon=options.horizon,
-        identity=identity.digest,
+        identity=identity.told_digest,
         encoder=encoder.name,
     )

@@ -29,11 +29,13 @@ def recalibrations(
 ) -> Recalibrations:
     """Fit `count` calibrations to replies drawn from a normal truth that resembles the given ones.
 
-    The truth has the covariance of the residuals, shrunk towards a multiple of the identity by
-    the oracle approximating estimator. Its two means are as far apart as the held-out replies
-    say, not as far as the fitted ones do. Projection and whitening are fitted anew each time.
+    The truth has the covariance of the residuals, each weighted anew at random (the Bayesian
+    bootstrap), shrunk towards a multiple of the identity by the oracle approximating estimator. Its
+    two means are as far apart as the held-out replies say, not as far as the fitted ones do.
+    Projection and whitening are fitted anew each time.
 
-    Source: Chen, Wiesel, Eldar & Hero (2010), IEEE Transactions on Signal Processing 58, 5016–5029.
+    Source: Chen, Wiesel, Eldar & Hero (2010), IEEE Transactions on Signal Processing 58,
+    5016–5029; Rubin (1981), Annals of Statistics 9, 130–134.
     """
     residuals, freedom = class_residuals(identity, default)
     covariance = _Truth(residuals / np.sqrt(freedom), *_shrinkage(residuals, freedom))

@@ -228,7 +228,7 @@ def _require_its_own(calibration: Calibration, identity: Identity | None) -> Non
     if identity is None:
         raise ValueError("calibration needs an identity: it was made for one.")
     made_for = calibration.provenance.identity
-    if made_for and made_for != identity.digest:
+    if made_for and made_for != identity.told_digest:
         raise ValueError("calibration was made for another identity; calibrate it for this one.")
     encoder, ours = calibration.provenance.encoder, HashedEncoder().name
     if encoder and encoder != ours:

@@ -1,11 +1,12 @@
 """Attractors: shares against a textbook mixture; basins found, merged and followed."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sigma_jax.runtime.attractors import (
+from sigma_jax.runtime import (
     DEFAULT,
     IDENTITY,
     attractor_parameters,
@@ -91,23 +92,29 @@ def test_a_gap_does_not_join_far_replies_and_an_absent_one_does_not_divide_them(
     assert np.asarray(followed(y, present)[1].found)[5]
 
 
-def test_basins_that_come_to_overlap_are_merged():
-    """A basin is walked over to another one, which it then is."""
-    steps = np.concatenate([np.full(40, 20.0), np.linspace(20.0, 4.0, 400), np.full(100, 4.0)])
-    y = 0.3 * noise(5, 540)
-    y[:20] += place(2, 4.0) + place(9, 8.0)
-    y[20:] += steps[:520, None] * (np.arange(14) == 2) + place(9, 8.0)
-    states, m = followed(y)
-    assert np.asarray(m.found).sum() >= 2
-    assert np.asarray(m.merged).any()
-    active = (np.asarray(states.weights) > 0).sum(axis=1)
-    first = np.flatnonzero(m.merged)[0]
-    assert active[first] == active[first - 1] - 1
-    # Whatever is left is apart: exp(−d²/8) at most 0.6.
-    means = np.asarray(states.means[-1])[np.asarray(states.weights[-1]) > 0]
-    apart = np.linalg.norm(means[:, None] - means, axis=-1) + 1e9 * np.eye(len(means))
-    assert apart.min() >= np.sqrt(-8 * np.log(0.6)) - 1e-9
-    np.testing.assert_array_equal(states.means[-1, :2], basins().known)
+def test_basins_that_overlap_are_merged_and_the_known_two_are_not():
+    """exp(−d²/8) is 0.88 at a distance of 1, and 0.6 at 2.02."""
+    parameters = basins()
+    state = start_attractors(parameters)
+    for distance, joined in ((1.0, True), (2.0, True), (2.05, False)):
+        two = eqx.tree_at(
+            lambda s: (s.means, s.weights, s.current),
+            state,
+            (
+                state.means.at[2].set(place(3, 30.0)).at[3].set(place(3, 30.0 + distance)),
+                jnp.array([5.0, 1.0, 10.0, 30.0, 0.0, 0.0]),
+                jnp.array(3, jnp.int32),
+            ),
+        )
+        after, m = attractor_step(parameters, two, np.zeros(14), True)
+        assert bool(m.merged) == joined
+        assert int(m.attractor) == (2 if joined else 3)
+        if joined:
+            np.testing.assert_allclose(after.means[2], place(3, 30.0 + 0.75 * distance), rtol=1e-9)
+            np.testing.assert_allclose(after.weights[2:4], [40.0, 0.0], atol=1e-9)
+    near = attractor_parameters(known_parameters(SIZES, distances=(0.5, 0.5)))
+    _, m = followed(noise(5, 30), parameters=near)
+    assert not np.asarray(m.merged).any()
 
 
 def test_no_more_basins_than_there_are_places():

@@ -76,8 +76,11 @@ def test_no_default_replies_is_no_contrast_in_either_channel():
     calibration = calibrate(*replies(draw, model, 20), key=jax.random.key(0), replicas=200)
     assert np.isinf(calibration.parameters.contrast_limit).all()
     assert calibration.provenance.default_replies == 0
+    assert "20 replies with the identity and 0 without" in calibration.warning
     y = calibration.observe(*conversation(draw, model, 100))
-    assert not np.asarray(replay(calibration.parameters, y[None]).alarm).any()
+    m = replay(calibration.parameters, y[None])
+    assert not np.asarray(m.step).any()
+    assert np.asarray(m.departure).all()
 
 
 def test_limits_widen_with_fewer_replies_more_turns_and_fewer_alarms():

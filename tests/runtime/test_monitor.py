@@ -10,12 +10,12 @@ from scipy import stats
 from sigma_jax.runtime import (
     Observation,
     Phase,
+    monitor_node,
     monitor_step,
     replay,
     start_monitor,
     uncalibrated,
 )
-from sigma_jax.runtime.monitor_parameters import monitor_node
 from sigma_jax.stability import KalmanMonitor
 from tests.runtime.simulated_replies import correlated, known_parameters
 
@@ -307,7 +307,7 @@ def test_gradients_are_finite_where_the_innovation_is_zero():
         _, m = monitor_step(parameters, start_monitor(parameters), observed(y))
         return m.nis.sum() + m.drift_index + m.contrast.sum()
 
-    assert np.isfinite(np.asarray(jax.grad(nis)(jnp.zeros(38)))).all()
+    assert np.isfinite(np.asarray(jax.jit(jax.grad(nis))(jnp.zeros(38)))).all()
 
 
 def test_stepping_compiles_once():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sigma_jax.runtime.provider_swaps import fit_node, swap_gate
+from sigma_jax.runtime import fit_node, swap_gate
 from tests.runtime.simulated_replies import known_parameters
 
 SIZES = (3, 4)

@@ -4,13 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sigma_jax.runtime.text_channels import (
-    TextChannels,
-    class_residuals,
-    content_map,
-    fit_channel,
-    style_map,
-)
+from sigma_jax.runtime import TextChannels
+from sigma_jax.runtime.text_channels import class_residuals, content_map, fit_channel, style_map
 from tests.runtime.simulated_replies import replies, truth
 
 

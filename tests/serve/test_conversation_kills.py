@@ -65,7 +65,7 @@ def calibration() -> Calibration:
         components=3,
         replicas=100,
         horizon=20,
-        identity=IDENTITY.digest,
+        identity=IDENTITY.told_digest,
         encoder=encoder.name,
     )
 
