@@ -17,6 +17,7 @@ from .messages import Message, render
 from .models import Completion, Model, ModelFailure, as_model
 from .prompt import PromptBudget, last_message, shared_prefix
 from .scenario import Scenario
+from .simulated_model import SimulatedModel
 from .statements import is_question, split_sentences
 from .tokens import count_tokens
 from .turn_in_progress import Parts, RuntimeSettings, Turn
@@ -113,7 +114,7 @@ def run_arm(
     turns = len(scenario.turns) if turns is None else turns
     require_in("turns", turns, 0, len(scenario.turns))
     texts = [turn.text for turn in scenario.turns[:turns]]
-    counted, identity = _Counted(as_model(model)), scenario.identity
+    counted, identity = _Counted(model), scenario.identity
     if isinstance(arm, PlainArm):
         return _run_plain(arm, identity, texts, counted, max_tokens)
     return _run_runtime(arm, identity, texts, counted, max_tokens, calibration, encoder)
@@ -178,16 +179,25 @@ def _run_runtime(
 
 
 class _Counted:
-    """A model, and what it was sent in each turn."""
+    """A model, and what it was sent in each turn.
 
-    def __init__(self, model: Model):
-        self.name = model.name
-        self._model, self._last = model, ""
+    A simulated one draws anew each time that it is asked in one turn, as a sampled model does; all
+    arms share the draws of the first time.
+    """
+
+    def __init__(self, model: Model | Callable[[str], Any]):
+        self._simulated = model if isinstance(model, SimulatedModel) else None
+        self._model = as_model(model if self._simulated is None else self._drawn)
+        self.name, self._last = as_model(model).name, ""
         self._turns: list[list[tuple[int, int, int]]] = []
         self._seen = hashlib.sha256()
 
     def begin_turn(self) -> None:
         self._turns.append([])
+
+    def _drawn(self, prompt: str) -> str:
+        assert self._simulated is not None
+        return self._simulated.reply(prompt, attempt=len(self._turns[-1]) - 1)
 
     def complete(
         self,

@@ -48,7 +48,7 @@ class ControlPolicy:
     """
 
     observe_only: bool = False
-    remind_for: int = 5
+    remind_for: int = 20
     regenerations: int = 1
     regenerated_share: float = 0.5
     patience: int = 5

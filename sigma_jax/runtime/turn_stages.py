@@ -193,8 +193,10 @@ def correct(turn: Turn, parts: Parts, stages: "Stages") -> Turn:
         shown = bool(best.reply) and not held_back(turn, parts)
         if best.completion is None or shown or not _faults(best, parts)[0]:
             break
-        wanted = [parts.wordings[name] for name in best.violated]
-        again = "\n".join(part for part in (turn.reminder, *wanted) if part)
+        # All of them: another reply may break what this one kept.
+        wanted = list(parts.wordings.values()) if turn.plan.level < Level.RESTATE else []
+        kept = turn.reminder if turn.plan.level >= Level.RESTATE else ""
+        again = "\n".join(part for part in (kept, *wanted) if part)
         tried = stages.make_prompt(best._replace(reminder=again), parts)
         tried = stages.check_reply(stages.call_model(tried, parts), parts)
         better = tried.completion is not None and _faults(tried, parts) < _faults(best, parts)
