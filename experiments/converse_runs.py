@@ -13,7 +13,7 @@ from experiments.launch import prepare
 if TYPE_CHECKING:
     import numpy as np
 
-    from sigma_jax.runtime import Arm, ArmRun, Calibration, Model, Scenario, Watched
+    from sigma_jax.runtime import Arm, ArmRun, Calibration, Scenario, Watched
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def simulated(config: dict[str, Any], scenario: "Scenario", seed: int) -> Any:
 
 
 @contextmanager
-def model_of(config: dict[str, Any], scenario: "Scenario", seed: int) -> "Iterator[Model]":
+def model_of(config: dict[str, Any], scenario: "Scenario", seed: int) -> "Iterator[Any]":
     """The configured model with a seed; closed at the end.
 
     **Raises** `ValueError` for a model of another kind, or one behind HTTP without an address.
@@ -202,7 +202,7 @@ def model_of(config: dict[str, Any], scenario: "Scenario", seed: int) -> "Iterat
     from sigma_jax import bridge, runtime
 
     if config["model"] == "simulated":
-        yield runtime.as_model(simulated(config, scenario, seed))
+        yield simulated(config, scenario, seed)
         return
     if config["model"] != "openai":
         raise ValueError(f"model must be simulated or openai; got {config['model']!r}.")

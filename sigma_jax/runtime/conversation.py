@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .attractors import attractor_parameters, start_attractors
 from .calibration import Calibration, uncalibrated
 from .conversation_state import (
     ConversationState,
@@ -23,14 +24,12 @@ from .identity import ASSISTANT, Identity
 from .input_kinds import InputKind
 from .memories import MemoryIndex, memories_of
 from .models import Model, ModelFailure, as_model
-from .monitor import monitor_step, start_monitor
+from .monitor import start_monitor
 from .motif_memory import MotifMemory
 from .turn_in_progress import Parts, RuntimeSettings, Turn
 from .turn_records import TurnRecord
 from .turn_results import TurnResult, turn_record, turn_result
 from .turn_stages import Stages, held_back
-
-_monitor_step = jax.jit(monitor_step)  # one program for all conversations of one shape
 
 
 class ConversationRuntime:
@@ -82,7 +81,7 @@ class ConversationRuntime:
             memories=MemoryIndex(encoder.dimension),
             monitor=jax.tree.map(jax.numpy.asarray, monitor),
             calibration=calibration,
-            monitor_step=_monitor_step,
+            attractors=attractor_parameters(monitor),
             settings=settings,
         )
         self.store.require_meta(
@@ -173,13 +172,14 @@ class ConversationRuntime:
         """
         store, name = self.store, self.conversation
         with self._lock:
-            start, last = start_monitor(self.parts.monitor), store.last_turn(name)
+            start = start_monitor(self.parts.monitor), start_attractors(self.parts.attractors)
+            last = store.last_turn(name)
             memories, vectors = store.memories(name)
             index = MemoryIndex(self.parts.encoder.dimension)
             if memories:
                 index.add(memories, vectors.astype(np.float32))
             self.parts = _with_memories(self.parts, index)
-            self._state = ConversationState(start)
+            self._state = ConversationState(*start)
             if not last:
                 return
             (record,) = store.turns(name, first=last)

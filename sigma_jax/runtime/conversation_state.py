@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .attractors import AttractorState
 from .control import ControlState, Signals, control_from_json
 from .facts import FactBook
 from .monitor import MonitorState
@@ -19,6 +20,7 @@ class ConversationState(NamedTuple):
     """All that a conversation is between two turns, beside its memories."""
 
     monitor: MonitorState
+    attractors: AttractorState
     number: int = 0
     """Of the last turn; 0 before the first."""
     window: tuple[Exchange, ...] = ()
@@ -33,7 +35,7 @@ class ConversationState(NamedTuple):
 def state_bytes(state: ConversationState) -> bytes:
     """What is kept of a state beside texts, facts and motifs: the same bytes for equal states.
 
-    A line of JSON, then the monitor's arrays one behind the other.
+    A line of JSON, then the arrays of the monitor and the attractors one behind the other.
     """
     about = {
         "number": state.number,
@@ -42,7 +44,8 @@ def state_bytes(state: ConversationState) -> bytes:
         "control": state.control.to_json(),
         "signals": list(state.signals),
     }
-    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(state.monitor)]
+    watched = state.monitor, state.attractors
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(watched)]
     return json.dumps(about).encode() + b"\n" + b"".join(array.tobytes() for array in arrays)
 
 
@@ -53,7 +56,7 @@ def window_numbers(data: bytes) -> tuple[int, ...]:
 
 def state_from_bytes(
     data: bytes,
-    start: MonitorState,
+    start: tuple[MonitorState, AttractorState],
     *,
     texts: dict[int, tuple[str, str]],
     facts: FactBook,
@@ -62,7 +65,7 @@ def state_from_bytes(
 ) -> ConversationState:
     """The state that `state_bytes` wrote, to the bit.
 
-    **Arguments:** `start`, a monitor's first state, whose shapes and types the arrays have;
+    **Arguments:** `start`, the first states, whose shapes and types the arrays have;
     `texts`, the user's words and the reply of every turn of `window_numbers`.
 
     **Raises** `ValueError` if the arrays are of another size: of another calibration, or another
@@ -82,9 +85,11 @@ def state_from_bytes(
         part = body[place : place + array.nbytes]
         arrays.append(jnp.asarray(np.frombuffer(part, array.dtype).reshape(array.shape)))
         place += array.nbytes
+    monitor, attractors = jax.tree.unflatten(structure, arrays)
     signals: Any = about["signals"]
     return ConversationState(
-        monitor=jax.tree.unflatten(structure, arrays),
+        monitor=monitor,
+        attractors=attractors,
         number=about["number"],
         window=tuple(
             Exchange(number, *texts[number], strayed=strayed, kept=kept)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .._check import require_in
+from .attractors import AttractorMeasurement, AttractorParameters
 from .calibration import Calibration
 from .control import ControlPolicy, Level, Plan
 from .conversation_state import ConversationState
@@ -13,7 +14,7 @@ from .identity import Identity
 from .input_kinds import InputKind
 from .memories import MemoryHit, MemoryIndex
 from .models import Completion, Model
-from .monitor import Measurement, MonitorParameters, MonitorState
+from .monitor import Measurement, MonitorParameters
 from .prompt import Prompt, PromptBudget
 from .reply_problems import ReplyProblem
 
@@ -51,8 +52,8 @@ class Parts:
     encoder: Encoder
     memories: MemoryIndex
     monitor: MonitorParameters
+    attractors: AttractorParameters
     calibration: Calibration | None
-    monitor_step: Callable[..., tuple[MonitorState, Measurement]]
     settings: RuntimeSettings
 
     @property
@@ -89,3 +90,4 @@ class Turn(NamedTuple):
     prompt_tokens: int = 0
     """Of all calls, as `count_tokens` counts them."""
     measurement: Measurement | None = None
+    basin: AttractorMeasurement | None = None

@@ -41,7 +41,7 @@ def turn_record(turn: Turn, conversation: str, key: str) -> TurnRecord:
     completion = turn.completion
     flags = [] if turn.problem is None else [turn.problem.value]
     flags += ["regenerated"] if turn.attempts > 1 else []
-    about = measurement_record(turn.measurement) | {
+    about = measurement_record(turn) | {
         "kind": turn.kind.value,
         "commanded": turn.after.gate.now,
         "violated": list(turn.violated),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._check import require_in
+from .attractors import attractor_step
 from .calibration import Calibration
 from .checks import violations
 from .control import (
@@ -29,7 +30,7 @@ from .fact_rules import extract_facts, forget_request
 from .facts import FactBook
 from .input_kinds import InputKind, input_kind
 from .models import ModelFailure
-from .monitor import Measurement, Observation
+from .monitor import Observation, monitor_step
 from .phases import Phase
 from .prompt import (
     Exchange,
@@ -54,6 +55,14 @@ _COMMANDED = 0.5
 Stage = Callable[[Turn, Parts], Turn]
 
 _observe = eqx.filter_jit(Calibration.observe)
+
+
+@jax.jit  # one program for all conversations of one shape
+def _watch(parameters, state, seen: Observation):
+    """A step of the monitor and of the attractors: both states, and both measurements."""
+    monitor, measurement = monitor_step(parameters[0], state[0], seen)
+    attractors, basin = attractor_step(parameters[1], state[1], seen.y, seen.present)
+    return (monitor, attractors), (measurement, basin)
 
 
 def ingest(turn: Turn, parts: Parts) -> Turn:
@@ -219,8 +228,9 @@ def measure(turn: Turn, parts: Parts) -> Turn:
         commanded=jnp.asarray(turn.after.gate.now, parts.monitor.dtype),
         violations=jnp.asarray([name in turn.drafted for name in names], bool),
     )
-    monitor, measured = parts.monitor_step(parts.monitor, turn.before.monitor, seen)
-    measurement: Measurement = jax.device_get(measured)
+    before = turn.before.monitor, turn.before.attractors
+    (monitor, attractors), seen_as = _watch((parts.monitor, parts.attractors), before, seen)
+    measurement, basin = jax.device_get(seen_as)
     alarm = bool(measurement.alarm)
     signals = Signals(
         warned=bool(measurement.warn),
@@ -230,8 +240,8 @@ def measure(turn: Turn, parts: Parts) -> Turn:
         violated=turn.drafted,
         memories=tuple(hit.id for hit in turn.hits),
     )
-    after = turn.after._replace(monitor=monitor, signals=signals)
-    return turn._replace(measurement=measurement, after=after)
+    after = turn.after._replace(monitor=monitor, attractors=attractors, signals=signals)
+    return turn._replace(measurement=measurement, basin=basin, after=after)
 
 
 def conclude(turn: Turn, parts: Parts) -> Turn:
@@ -293,11 +303,12 @@ def fact_notes(facts: FactBook, *, before: int, budget: int) -> tuple[Note, ...]
     return within([Note(turn, "user", text) for turn, text in reversed(notes)], budget)
 
 
-def measurement_record(measurement: Measurement | None) -> dict[str, Any]:
-    """A measurement as plain numbers and lists, by their names."""
-    if measurement is None:
+def measurement_record(turn: Turn) -> dict[str, Any]:
+    """What the monitor and the attractors say, as plain numbers and lists by their names."""
+    if turn.measurement is None or turn.basin is None:
         return {}
-    record = {name: np.asarray(value).tolist() for name, value in vars(measurement).items()}
+    said = vars(turn.measurement) | {"attractor": turn.basin.attractor, "found": turn.basin.found}
+    record = {name: np.asarray(value).tolist() for name, value in said.items()}
     return record | {"phase": Phase(record["phase"]).name}
 
 
