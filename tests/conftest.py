@@ -52,12 +52,19 @@ def _memory_maps() -> int:
     return maps.read_bytes().count(b"\n") if maps.is_file() else 0
 
 
+def _resident_gib() -> float:
+    """The memory that this process has in use; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    pages = int(statm.read_text().split()[1]) if statm.is_file() else 0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _collect_once_a_module():
     yield
-    if _memory_maps() > 25_000:
-        # Every compiled program keeps a few. Linux allows a process 65,530, and beyond that the
-        # compiler crashes; the whole suite in two processes comes near it.
+    if _memory_maps() > 25_000 or _resident_gib() > 3.0:
+        # Every compiled program keeps a few maps. Linux allows a process 65,530, and beyond that
+        # the compiler crashes; the whole suite in two processes comes near it, and near 10 GB.
         jax.clear_caches()
         gc.unfreeze()
     _forget()

@@ -1,7 +1,6 @@
 """`python -m sigma_jax.runtime`: a chat that is stopped, killed and resumed; logs; pages."""
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -11,7 +10,6 @@ import select
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,13 +105,17 @@ class OnTerminal:
 
     def __init__(self, command: list[str]):
         self.end, inner = pty.openpty()
+        # A session's leader that opens a terminal has it as its own, so that Ctrl-C is a signal.
+        # Not by `preexec_fn`: JAX warns of every fork of a process in which it runs.
+        opens = "os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+            "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+        )
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-S", "-c", f"import os, sys; {opens}", os.ttyname(inner), *command],
             stdin=inner,
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
         )
         os.close(inner)
         self.shown = ""
