@@ -183,8 +183,8 @@ def write_report(
         [
             report.Section(
                 "What it shows",
-                "Better and worse: the interval of the paired differences excludes zero, and Holm's "
-                "p over the metrics is below 0.05.",
+                "Better and worse: the interval of the paired differences excludes zero, and "
+                "Holm's p over the metrics is below 0.05.",
                 table=(["finding"], [[sentence] for sentence in conclusion(results)]),
             ),
             report.Section(

@@ -108,8 +108,6 @@ class OnTerminal:
         # A session's leader that opens a terminal has it as its own, so that Ctrl-C is a signal.
         # Not by `preexec_fn`: JAX warns of every fork of a process in which it runs.
         opens = "os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
-            "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
-        )
         self.process = subprocess.Popen(
             [sys.executable, "-S", "-c", f"import os, sys; {opens}", os.ttyname(inner), *command],
             stdin=inner,
